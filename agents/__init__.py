@@ -1,0 +1,1 @@
+"""How to act and learn: the ladder."""

@@ -1,0 +1,42 @@
+"""The one protocol of all agents, from a table to a deep network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from qladder.envs.spec import EnvSpec
+from qladder.replay.types import Step
+
+Metrics = Mapping[str, Any]  # tag -> number or 0-d tensor
+
+
+class Agent(Protocol):
+    """Acts and learns.
+
+    An agent class is called as `Class(config, spec, seed=int, device=str)`, plus `replay=config` where its `Config`
+    names a `replay` section. It raises `UserError` for an environment that it cannot play.
+    """
+
+    Config: ClassVar[type]  # frozen dataclass of its settings
+    batched: ClassVar[bool]  # whether it takes arrays [N, ...]; False: plain values of one environment
+
+    def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
+        """Actions `[N]` for `obs [N, ...]` and extras for memory; `first [N]` marks episode starts.
+
+        With `explore` False the answer is greedy, consumes no random number and changes no state.
+        """
+
+    def observe(self, step: Step) -> None:
+        """Takes in one agent step of all environments."""
+
+    def learn(self, k: int) -> Metrics:
+        """Does `k` updates from the agent's own memory; what it returns stays tensors until it is logged."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, arrays, numbers, strings, lists and dictionaries of them; enough to go on exactly."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+__all__ = ["Agent", "EnvSpec", "Metrics", "Step"]

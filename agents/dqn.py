@@ -1,0 +1,123 @@
+"""Q-learning with a deep network, replay and a frozen target network."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qladder.agents.agent import EnvSpec, Metrics, Step
+from qladder.agents.dqn_config import DQNConfig
+from qladder.agents.fit import finite_actions
+from qladder.agents.networks import q_network
+from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
+from qladder.agents.schedules import Clocks
+from qladder.agents.td import q_target, td_loss
+from qladder.envs.seeding import generator, integer
+from qladder.replay.frames import ReplayConfig, UniformReplay
+
+
+class DQN:
+    """Deep Q-network (Mnih et al. 2015): Watkins' target, a network in the table's place."""
+
+    Config = DQNConfig
+    batched: ClassVar[bool] = True
+
+    def __init__(self, config: DQNConfig, spec: EnvSpec, *, seed: int, device: str, replay: ReplayConfig) -> None:
+        self._config, self._spec, self._device = config, spec, torch.device(device)
+        self._num_actions = finite_actions("dqn", spec)
+        self._rng = generator(seed, "explore")
+        self._replay = UniformReplay(replay, spec, config.gamma, generator(seed, "replay"))
+        self._batch_size = replay.batch_size
+        weights = torch.Generator().manual_seed(integer(seed, "network"))
+        self._online, self._target = (
+            q_network(config.network, config.hidden, spec, self._num_actions, weights).to(self._device)
+            for _ in range(2)
+        )
+        self._target.load_state_dict(self._online.state_dict())
+        self._target.requires_grad_(False)
+        rate = config.learning_rate(Clocks(0, 0, 0))
+        self._optimizer = make_optimizer(config.optimizer, self._online.parameters(), rate, config.optimizer_eps)
+        self._agent_steps = 0
+        self._updates = 0
+
+    @property
+    def clocks(self) -> Clocks:
+        """Where this agent is on the three clocks."""
+        return Clocks(self._agent_steps * self._spec.frames_per_step, self._agent_steps, self._updates)
+
+    def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
+        if not explore:
+            return self._greedy(obs), None
+        random = self._rng.random(len(obs)) < self._config.epsilon(self.clocks)
+        action = self._rng.integers(self._num_actions, size=len(obs))
+        return (action if random.all() else np.where(random, action, self._greedy(obs))), None
+
+    def observe(self, step: Step) -> None:
+        self._replay.add(step)
+        self._agent_steps += len(step.action)
+
+    def learn(self, k: int) -> Metrics:
+        for _ in range(k):
+            metrics = self._update()
+        return metrics
+
+    def values(self, obs: Any) -> Tensor:
+        """Action values `[N, A]` of observations `[N, ...]`."""
+        with torch.inference_mode():
+            return self._online(self._tensor(obs))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "online": self._online.state_dict(),
+            "target": self._target.state_dict(),
+            "optimizer": optimizer_state(self._optimizer),
+            "replay": self._replay.state_dict(),
+            "rng": self._rng.bit_generator.state,
+            "agent_steps": self._agent_steps,
+            "updates": self._updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._online.load_state_dict(state["online"])
+        self._target.load_state_dict(state["target"])
+        load_optimizer_state(self._optimizer, state["optimizer"])
+        self._replay.load_state_dict(state["replay"])
+        self._rng.bit_generator.state = state["rng"]
+        self._agent_steps, self._updates = state["agent_steps"], state["updates"]
+
+    def _greedy(self, obs: Any) -> Any:
+        return self.values(obs).argmax(1).cpu().numpy()
+
+    def _update(self) -> dict[str, Any]:
+        batch = self._replay.sample(self._batch_size)
+        action, reward, discount = map(self._tensor, (batch.action, batch.reward, batch.discount))
+        with torch.no_grad():
+            target = q_target(reward, discount, self._target(self._tensor(batch.next_obs)))
+        q = self._online(self._tensor(batch.obs))
+        loss, td = td_loss(q, action, target, self._config.loss)
+        mean_loss = (self._tensor(batch.weight) * loss).mean()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._config.learning_rate(self.clocks)
+        self._optimizer.zero_grad(set_to_none=True)
+        mean_loss.backward()
+        if self._config.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._online.parameters(), self._config.max_grad_norm, foreach=True)
+        self._optimizer.step()
+        self._updates += 1
+        if self._updates % self._config.target_period == 0:
+            self._copy_to_target()
+        return {"loss/td": mean_loss.detach(), "q/mean": q.detach().mean(), "q/td_error": td.detach().abs().mean()}
+
+    @torch.no_grad()
+    def _copy_to_target(self) -> None:
+        online, target = list(self._online.parameters()), list(self._target.parameters())
+        if self._config.target_tau == 1:
+            torch._foreach_copy_(target, online)
+        else:
+            torch._foreach_lerp_(target, online, self._config.target_tau)
+
+    def _tensor(self, array: Any) -> Tensor:
+        return torch.as_tensor(array, device=self._device)

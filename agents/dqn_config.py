@@ -1,0 +1,38 @@
+"""The settings of DQN, readable without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from qladder.agents.schedules import Schedule
+from qladder.replay.frames import ReplayConfig
+
+
+@dataclass(frozen=True)
+class DQNConfig:
+    """Deep Q-network (Mnih et al. 2015)."""
+
+    replay: ClassVar[type | None] = ReplayConfig
+
+    gamma: Annotated[float, Ge(0), Le(1)] = 0.99
+    """Discount of one agent step."""
+    network: Literal["auto", "mlp", "small-cnn", "nature-cnn"] = "auto"
+    """`auto`: by the observations (pictures or vectors)."""
+    hidden: tuple[Annotated[int, Gt(0)], ...] = (128, 128)
+    """Widths of the fully connected layers."""
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    """`rmsprop` is the paper's: centred, decay 0.95, epsilon inside the root."""
+    learning_rate: Schedule = Schedule(1e-3, 1e-3, 0, "updates")  # noqa: RUF009 (frozen)
+    optimizer_eps: Annotated[float, Gt(0)] = 1e-8
+    loss: Literal["huber", "mse"] = "huber"
+    max_grad_norm: Annotated[float, Gt(0)] | None = None
+    """Longer gradients are scaled down to this norm."""
+    target_period: Annotated[int, Gt(0)] = 250
+    """Updates from one copy of the online to the target network to the next."""
+    target_tau: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Share of the online network in each copy; 1 is a hard copy, less is Polyak averaging."""
+    epsilon: Schedule = Schedule(1.0, 0.05, 10_000)  # noqa: RUF009 (frozen)
+    """Probability of a random action while exploring."""

@@ -1,0 +1,56 @@
+"""Adam, and the centred RMSProp of the DQN paper, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class CentredRMSProp(torch.optim.Optimizer):
+    """RMSProp as DQN's released code has it (Mnih et al. 2015; Graves 2013, eq. 38-41).
+
+    The squared gradients' mean less the squared mean gradient, epsilon inside the square root, averages from zero, no
+    momentum. torch's own adds epsilon outside the root, which at the paper's 0.01 is another algorithm.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, decay: float = 0.95, eps: float = 0.01) -> None:
+        super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            decay, params = group["decay"], [p for p in group["params"] if p.grad is not None]
+            grads = [p.grad for p in params]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p].update(mean=torch.zeros_like(p), square=torch.zeros_like(p))
+            mean, square = [self.state[p]["mean"] for p in params], [self.state[p]["square"] for p in params]
+            torch._foreach_lerp_(mean, grads, 1 - decay)
+            torch._foreach_mul_(square, decay)
+            torch._foreach_addcmul_(square, grads, grads, 1 - decay)
+            denominator = torch._foreach_addcmul(square, mean, mean, -1.0)
+            torch._foreach_add_(denominator, group["eps"])
+            torch._foreach_sqrt_(denominator)
+            torch._foreach_addcdiv_(params, grads, denominator, -group["lr"])
+
+
+def make_optimizer(name: str, params: Iterable[Tensor], lr: float, eps: float) -> torch.optim.Optimizer:
+    """`adam` or `rmsprop` (centred, decay 0.95) with this epsilon."""
+    if name == "rmsprop":
+        return CentredRMSProp(params, lr, eps=eps)
+    return torch.optim.Adam(params, lr=lr, eps=eps, fused=True)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimizer's state with string keys, tensors and numbers only."""
+    state = optimizer.state_dict()["state"]
+    return {str(index): dict(slots) for index, slots in state.items()}
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """The inverse of `optimizer_state`."""
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": {int(k): v for k, v in state.items()}, "param_groups": groups})

@@ -1,0 +1,1 @@
+"""Settings as data: TOML files only; `runners.config` reads them."""

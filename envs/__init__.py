@@ -1,0 +1,1 @@
+"""What an environment is to an agent; knows nothing of the rest of qladder."""

@@ -1,0 +1,190 @@
+"""Atari games as `Env`, on ale-py's native vector environment: the one place that knows its lives, caps and resets."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ale_py
+import gymnasium
+import numpy as np
+from ale_py import roms
+from ale_py.vector_env import AtariVectorEnv
+
+from qladder.envs.errors import UserError, nearest
+from qladder.envs.protocol import Protocol
+from qladder.envs.spec import EnvSpec, TimeStep
+
+gymnasium.register_envs(ale_py)
+
+SCREEN = (210, 160)  # height and width in pixels; the few taller screens are resized
+NEVER = 2**30
+
+
+class AtariEnv:
+    """N copies of one game, stepped together by ale-py's threads.
+
+    Observations are the last `protocol.stack` frames, oldest first, black before the episode's first frame. A life is
+    lost where the number of lives falls, as in DQN Zoo, to 0 too: that is where some games show their last life.
+
+    Args:
+        seeds: one per environment, from 0 to 2**31 - 1; results depend on nothing else, not on `num_threads` either.
+        training: False applies the evaluation's episode cap and ignores lost lives.
+        num_threads: 0 is one per environment, at most one per core.
+        rgb: full-colour screens `[num_envs, 1, 210, 160, 3]` instead, for `AtariScreen`.
+
+    Raises:
+        UserError: no such game, a missing ROM, or a protocol that ale-py cannot play.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        protocol: Protocol,
+        *,
+        num_envs: int,
+        seeds: Sequence[int],
+        training: bool,
+        num_threads: int = 0,
+        rgb: bool = False,
+    ) -> None:
+        cap = protocol.episode_cap
+        if not training and protocol.evaluation.episode_cap is not None:
+            cap = protocol.evaluation.episode_cap
+        limit = None if cap is None else cap // protocol.frame_skip
+        self._vector: Any = _vector(id, protocol, num_envs, num_threads, rgb)
+        self._seeds = np.array(seeds, np.int64)
+        self._num_actions = int(self._vector.single_action_space.n)
+        self._limit = NEVER if limit is None else limit
+        self._count_lives = training and protocol.life_loss == "discount-0"
+        self._steps = np.zeros(num_envs, np.int64)
+        self._lives = np.zeros(num_envs, np.int32)
+        self.spec = EnvSpec(
+            id=id,
+            num_envs=num_envs,
+            batched=True,
+            obs_shape=(1, *SCREEN, 3) if rgb else (protocol.stack, protocol.screen, protocol.screen),
+            obs_dtype="uint8",
+            num_states=None,
+            num_actions=self._num_actions,
+            stack=1 if rgb else protocol.stack,
+            frames_per_step=protocol.frame_skip,
+            max_episode_steps=limit,
+        )
+
+    def reset(self) -> Any:
+        obs, info = self._vector.reset(seed=self._seeds)
+        self._steps[:] = 0
+        self._lives = info["lives"]
+        return obs
+
+    def step(self, action: Any) -> TimeStep:
+        """One agent step; `obs` and `next_obs` are one array where no episode ended.
+
+        Raises:
+            ValueError: an action that the game does not have (ale-py would wait for ever).
+        """
+        action = np.asarray(action, np.int64)
+        if action.min() < 0 or action.max() >= self._num_actions:
+            raise ValueError(f"{self.spec.id}: actions {action.tolist()}; allowed are 0 to {self._num_actions - 1}")
+        next_obs, reward, terminated, _, info = self._vector.step(action)
+        self._steps += 1
+        last = terminated | (self._steps >= self._limit)
+        cut = terminated | (info["lives"] < self._lives) if self._count_lives else terminated
+        obs = next_obs
+        if last.any():  # also reports the lives of those that play on
+            obs, info = self._vector.reset(options={"reset_mask": last})
+            self._steps[last] = 0
+        self._lives = info["lives"]
+        return TimeStep(obs, reward.astype(np.float32), np.where(cut, np.float32(0), np.float32(1)), last, next_obs)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._vector = None
+
+
+class AtariScreen:
+    """The game that `AtariEnv(id, protocol, num_envs=1, seeds=[seed], training=training)` plays, as one unbatched `Env`
+    whose observations are its screens `[210, 160, 3]`; fed the same actions, the two stay in step."""
+
+    def __init__(self, id: str, protocol: Protocol, seed: int, *, training: bool = False) -> None:
+        self._env = AtariEnv(id, protocol, num_envs=1, seeds=[seed], training=training, rgb=True)
+        self.spec = replace(self._env.spec, batched=False, obs_shape=self._env.spec.obs_shape[1:])
+
+    def reset(self) -> Any:
+        return self._env.reset()[0, 0]
+
+    def step(self, action: Any) -> TimeStep:
+        obs, reward, discount, last, next_obs = self._env.step([action])
+        return TimeStep(obs[0, 0], float(reward[0]), float(discount[0]), bool(last[0]), next_obs[0, 0])
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def rom_md5(id: str) -> str:
+    """The MD5 of the game's ROM, for the record of a run.
+
+    Raises:
+        UserError: no such game, or a missing ROM.
+    """
+    with _rom_errors(id):
+        path = roms.get_rom_path(_game(id))
+        assert path is not None  # the registry holds no game that ale-py does not know
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def _game(id: str) -> str:
+    games = [name for name in gymnasium.registry if name.startswith("ALE/")]
+    if id not in games:
+        raise UserError(f"environment '{id}': no such Atari game{nearest(id, games)}")
+    return str(gymnasium.registry[id].kwargs["game"])
+
+
+def _vector(id: str, protocol: Protocol, num_envs: int, num_threads: int, rgb: bool) -> Any:
+    """ale-py's environments with every option set, and its own ends of episodes (cap, lives) switched off.
+
+    Its own cap would pool the last frame, from which agents bootstrap, with one of the step before, and its own
+    SAME_STEP autoreset leaves memory uninitialised; so `AtariEnv` counts steps and resets what has ended.
+    """
+    if protocol.max_pool and protocol.frame_skip == 1:
+        raise UserError(f"protocol '{protocol.name}': max_pool = true needs frame_skip of at least 2")
+    height, width = SCREEN if rgb else (protocol.screen, protocol.screen)
+    with _rom_errors(id):
+        return AtariVectorEnv(
+            _game(id),
+            num_envs,
+            batch_size=num_envs,
+            num_threads=num_threads,
+            thread_affinity_offset=-1,
+            max_num_frames_per_episode=NEVER,
+            repeat_action_probability=protocol.sticky,
+            full_action_space=protocol.full_action_space,
+            continuous=False,
+            autoreset_mode=gymnasium.vector.AutoresetMode.NEXT_STEP,
+            img_height=height,
+            img_width=width,
+            grayscale=not rgb,
+            stack_num=1 if rgb else protocol.stack,
+            frameskip=protocol.frame_skip,
+            maxpool=protocol.max_pool,
+            noop_max=protocol.noop_max + 1,  # ale-py draws from 0 to noop_max - 1
+            episodic_life=False,
+            life_loss_info=False,
+            reward_clipping=False,
+            use_fire_reset=protocol.fire_reset,
+        )
+
+
+@contextlib.contextmanager
+def _rom_errors(id: str) -> Iterator[None]:
+    """Missing or altered ROMs as UserError; what ale-py prints about a ROM folder goes to standard error."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except OSError as error:
+        raise UserError(f"environment '{id}': {' '.join(str(error).split())}") from error

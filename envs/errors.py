@@ -1,0 +1,21 @@
+"""The two ways in which something from outside can be wrong: what the user typed, and what an environment did."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input, told in one line: the field, the value, what is allowed. The command line exits with status 2."""
+
+
+class EnvironmentFault(Exception):
+    """An environment raised or returned something that cannot be learnt from. Exit status 1."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest allowed name, or nothing where none is close."""
+    lowered = {a.lower(): a for a in allowed}
+    close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    return f"; did you mean '{lowered[close[0]]}'?" if close else ""

@@ -1,0 +1,52 @@
+"""One way to an environment of any kind, from its id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qladder.envs.errors import UserError
+from qladder.envs.protocol import Protocol
+from qladder.envs.seeding import integer
+from qladder.envs.spec import Env
+
+
+def make_env(
+    id: str,
+    protocol: Protocol,
+    *,
+    seed: int,
+    stream: str = "env",
+    training: bool = True,
+    batched: bool = False,
+    num_envs: int = 1,
+    kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[str] = (),
+) -> Env:
+    """N environments whose randomness descends from `(seed, stream)`.
+
+    `batched` False gives one environment with plain values; Atari is always batched. `training` False applies the
+    protocol's evaluation cap and ignores lost lives.
+
+    Raises:
+        UserError: an id, an argument or a wrapper that there is not.
+    """
+    if id.startswith("ALE/"):
+        if kwargs or wrappers:
+            raise UserError(
+                f"environment '{id}': Atari games are set by their protocol; they take no kwargs or wrappers"
+            )
+        from qladder.envs.atari import AtariEnv
+
+        seeds = [integer(seed, stream, i) for i in range(num_envs)]
+        return AtariEnv(id, protocol, num_envs=num_envs, seeds=seeds, training=training)
+    from qladder.envs import catch  # noqa: F401  (registers qladder/Catch-v0)
+    from qladder.envs.gym import BatchEnv, GymEnv, make_gym
+
+    if not batched and num_envs != 1:
+        raise UserError(f"env.num_envs = {num_envs}: this agent plays one environment at a time")
+    envs = [
+        GymEnv(make_gym(id, protocol, training=training, kwargs=kwargs, wrappers=wrappers), id, seed, stream, i)
+        for i in range(num_envs)
+    ]
+    return BatchEnv(envs) if batched else envs[0]

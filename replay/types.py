@@ -1,0 +1,43 @@
+"""What enters memory, what leaves it, and what a memory can do."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+
+class Step(NamedTuple):
+    """One agent step of N environments, as the runner hands it to an agent (plain values where not batched)."""
+
+    obs: Any  # [N, ...]
+    action: Any  # [N]
+    reward: Any  # [N] clipped already, where the protocol says so
+    discount: Any  # [N] 0 where the episode terminated or a life was lost, else 1; gamma is not in it
+    last: Any  # [N] bool, terminated or truncated
+    next_obs: Any  # [N, ...] the true successor, never the reset frame
+    extras: Any = None  # what this agent's `act` added
+
+
+class Batch(NamedTuple):
+    """Transitions to learn from; the target is `reward + discount * value(next_obs)`."""
+
+    obs: Any  # [B, ...]
+    action: Any  # [B] int64
+    reward: Any  # [B] float32, folded over n steps
+    discount: Any  # [B] float32, gamma**k times the steps' discounts; 0 where nothing is to be bootstrapped
+    next_obs: Any  # [B, ...]
+    weight: Any  # [B] float32, importance weights; 1 for uniform replay
+    index: Any  # [B] int64, for `update`
+    extras: Any = None
+
+
+class Replay(Protocol):
+    """A memory of steps."""
+
+    def add(self, step: Step) -> None: ...
+    def __len__(self) -> int:
+        """How many transitions can be sampled at most."""
+
+    def sample(self, n: int) -> Batch: ...
+    def update(self, index: Any, priority: Any) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -1,0 +1,66 @@
+"""Learning curves of one agent over its seeds, on any clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qladder.runners.runs import CurvePoint, RunSummary
+from qladder.runners.stats import Floats, mean_interval
+
+FRAMES_PER_SECOND = 60
+HUMAN_MARKS = ((600.0, "10 min"), (7200.0, "2 h"), (36000.0, "10 h"))
+
+
+@dataclass(frozen=True)
+class Clock:
+    """One way to count experience."""
+
+    name: str
+    read: Callable[[CurvePoint], float]
+    is_time: bool  # in seconds, drawn in the unit that fits
+    marks: tuple[tuple[float, str], ...] = ()
+
+
+CLOCKS = (
+    Clock("agent steps", lambda p: p.agent_steps, is_time=False),
+    Clock("wall-clock time of training", lambda p: p.seconds, is_time=True),
+    Clock("human-play time, 60 frames a second", lambda p: p.frames / FRAMES_PER_SECOND, True, HUMAN_MARKS),
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One agent's evaluations over one clock; `low` and `high` are nan where there is one seed."""
+
+    x: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    seeds: list[tuple[Floats, Floats]]  # x and y of each run
+
+
+def aggregate(runs: Iterable[RunSummary], clock: Clock) -> Curve:
+    """Mean and 95 % interval over seeds on the union of their evaluation points.
+
+    Each run is interpolated between its own points and never beyond them; the mean is taken where every run has been
+    measured, so that a run that ends early does not make a jump.
+    """
+    seeds = [_points(run, clock) for run in runs if run.curve]
+    if not seeds:
+        return Curve(np.empty(0), np.empty(0), np.empty(0), np.empty(0), [])
+    x = np.unique(np.concatenate([xs for xs, _ in seeds]))
+    x = x[(x >= max(xs[0] for xs, _ in seeds)) & (x <= min(xs[-1] for xs, _ in seeds))]
+    values = np.stack([np.interp(x, xs, ys) for xs, ys in seeds], axis=1)
+    ends = [mean_interval(row, resamples=1000) for row in values]
+    low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+    return Curve(x, values.mean(axis=1), low, high, seeds)
+
+
+def _points(run: RunSummary, clock: Clock) -> tuple[Floats, Floats]:
+    """Of two evaluations at one time the later one counts."""
+    points = sorted({clock.read(p): p.mean for p in run.curve}.items())
+    x, y = np.array(points, dtype=np.float64).T
+    return x, y

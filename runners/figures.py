@@ -1,0 +1,245 @@
+"""Pictures of learning curves, for the report and for pages."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from qladder.envs.errors import UserError
+from qladder.runners.compare import Group, groups, number
+from qladder.runners.curves import CLOCKS, Clock, aggregate
+from qladder.runners.runs import RunSummary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Style = tuple[str, int]  # a colour and which of the dash patterns
+
+PALETTE = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#aa4499", "#33bbee", "#888888")
+"""Told apart with any colour vision: Paul Tol's "vibrant" scheme (2021), its magenta exchanged for his muted purple."""
+DASHES = ((0.0, ()), (0.0, (6, 2)), (0.0, (2, 1.5)), (0.0, (6, 2, 1.5, 2)))
+INK, MUTED, RULE = "#1f2328", "#6a7078", "#dde0e4"
+FEW = 5
+"""Up to this many seeds each is drawn as a thin line."""
+UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+
+
+def colours(grouped: Iterable[Group]) -> dict[str, Style]:
+    """A colour and a dash pattern for each agent, in the order of appearance; colours repeat with another pattern."""
+    labels = dict.fromkeys(g.label for g in grouped)
+    k = len(PALETTE)
+    return {label: (PALETTE[i % k], i // k % len(DASHES)) for i, label in enumerate(labels)}
+
+
+def clock_svg(
+    grouped: Sequence[Group], clock: Clock, styles: dict[str, Style], size: tuple[float, float], prefix: str
+) -> str:
+    """The curves of one environment over one clock as an `<svg>` element for an HTML page; `size` in inches.
+
+    Every id begins with `prefix`, so that a page can hold many; colours of the page's own are its `--ink`, `--muted`
+    and `--rule`.
+    """
+    from matplotlib.figure import Figure
+
+    with plain_style():
+        figure = Figure(figsize=size, facecolor="none")
+        _draw(figure.add_axes(_box(grouped, *size)), grouped, clock, styles)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    names = ", ".join(g.label for g in grouped)
+    return _inline(file.getvalue(), prefix, f"Mean return of {names} on {grouped[0].env} over {clock.name}")
+
+
+def curves_figure(runs: Sequence[RunSummary], path: Path | str, *, mix_protocols: bool = False) -> Path:
+    """Saves the curves over agent steps, one panel per environment, as a picture (`.png` or `.svg`).
+
+    Raises:
+        UserError: another kind of picture, no finished run with a curve, or protocols that do not compare.
+    """
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    if path.suffix not in (".png", ".svg"):
+        raise UserError(f"{path}: a picture of the curves is a .png or an .svg file")
+    grouped = groups(runs, mix_protocols=mix_protocols)
+    styles = colours(grouped)
+    grouped = [g for g in grouped if any(run.curve for run in g.runs)]
+    if not grouped:
+        raise UserError("no finished run with evaluations during training, so there is no curve to draw")
+    envs = list(dict.fromkeys(g.env for g in grouped))
+    columns = min(2, len(envs))
+    rows = -(-len(envs) // columns)
+    width, height = 6.2, 3.6
+    left, bottom, wide, high = _box(grouped, width, height, title=True)
+    with plain_style():
+        figure = Figure(figsize=(columns * width, rows * height), facecolor="white")
+        for i, env in enumerate(envs):
+            panel = [g for g in grouped if g.env == env]
+            corner = (i % columns + left) / columns, (rows - 1 - i // columns + bottom) / rows
+            axes = figure.add_axes((*corner, wide / columns, high / rows))
+            _draw(axes, panel, CLOCKS[0], styles)
+            axes.set_title(env, loc="left", fontsize=10, fontweight="bold", color=INK, pad=10, parse_math=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return path
+
+
+def plain_style() -> AbstractContextManager[None]:
+    """Matplotlib's settings for our pictures, whatever the user's own are."""
+    from matplotlib import style
+
+    return style.context(["default", {"svg.fonttype": "none", "svg.hashsalt": "qladder"}])
+
+
+def _inline(svg: bytes, prefix: str, description: str) -> str:
+    """A standalone picture made fit to stand among others in a page: own ids, no style sheet, the page's colours."""
+    name = "{http://www.w3.org/2000/svg}"
+    link = "{http://www.w3.org/1999/xlink}href"
+    ElementTree.register_namespace("", name[1:-1])
+    ElementTree.register_namespace("xlink", link[1:-5])
+    root = ElementTree.fromstring(svg)
+    for element in root.iter():
+        for child in [c for c in element if c.tag in (f"{name}style", f"{name}metadata")]:
+            element.remove(child)
+        for key, value in element.attrib.items():
+            if key == "id":
+                element.set(key, prefix + value)
+            elif key == link:
+                element.set(key, value.replace("#", f"#{prefix}"))
+            else:
+                value = value.replace("url(#", f"url(#{prefix}")
+                for colour, variable in ((INK, "--ink"), (MUTED, "--muted"), (RULE, "--rule")):
+                    value = value.replace(colour, f"var({variable})")
+                element.set(key, value)
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.set("role", "img")
+    root.set("aria-label", description)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 30 else label[:29] + "…"
+
+
+def _optimum_label(optimum: float | None) -> str:
+    return "" if optimum is None else f"optimum {number(optimum)}".replace("-", "−")
+
+
+def _box(
+    grouped: Sequence[Group], width: float, height: float, title: bool = False
+) -> tuple[float, float, float, float]:
+    """The axes' place in the figure, in fractions of it, with room on the right for the longest label."""
+    names = [_short(g.label) for g in grouped] + [_optimum_label(g.runs[0].optimum) for g in grouped]
+    left, bottom, top = 0.62, 0.52, 0.42 if title else 0.22
+    right = 0.3 + 0.08 * max(map(len, names))
+    return left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height
+
+
+def _draw(axes: Axes, grouped: Sequence[Group], clock: Clock, styles: dict[str, Style]) -> None:
+    curves = {g.label: aggregate(g.runs, clock) for g in grouped}
+    longest = max((xs[-1] for c in curves.values() for xs, _ in c.seeds), default=0.0) or 1.0
+    unit, unit_name = next(((u, n) for u, n in UNITS if longest >= 2 * u), UNITS[-1]) if clock.is_time else (1.0, "")
+    ends = []
+    for label, curve in curves.items():
+        colour, dash = styles[label]
+        for xs, ys in curve.seeds if len(curve.seeds) <= FEW else []:
+            axes.plot(xs / unit, ys, color=colour, alpha=0.35, linewidth=0.7, zorder=2)
+        if not curve.x.size:
+            continue
+        axes.fill_between(curve.x / unit, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0, zorder=1)
+        marker = "o" if curve.x.size == 1 else ""
+        axes.plot(
+            curve.x / unit,
+            curve.mean,
+            color=colour,
+            linestyle=DASHES[dash],
+            marker=marker,
+            linewidth=2,
+            zorder=3,
+        )
+        ends.append((float(curve.x[-1]) / unit, float(curve.mean[-1]), _short(label), colour))
+    optimum = next((g.runs[0].optimum for g in grouped if g.runs[0].optimum is not None), None)
+    if optimum is not None:
+        axes.axhline(optimum, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        ends.append((longest / unit, optimum, _optimum_label(optimum), MUTED))
+    _dress(axes, clock, longest, unit, unit_name)
+    _label_ends(axes, ends)
+
+
+def _dress(axes: Axes, clock: Clock, longest: float, unit: float, unit_name: str) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axes.set_facecolor("none")
+    axes.set_xlim(0, longest / unit)
+    axes.margins(y=0.06)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    if not clock.is_time:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel(f"{clock.name} ({unit_name})" if unit_name else clock.name, fontsize=9, color=MUTED)
+    axes.set_ylabel("mean return", fontsize=9, color=MUTED)
+    axes.tick_params(length=0, labelsize=8.5, labelcolor=MUTED)
+    axes.grid(axis="y", color=RULE, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(RULE)
+    for at, name in clock.marks:
+        if 0.03 * longest <= at <= longest:
+            axes.axvline(at / unit, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+            axes.text(at / unit, 1.01, name, transform=axes.get_xaxis_transform(), fontsize=8, color=MUTED, ha="center")
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Each curve's name to the right of the axes, moved apart where they would overlap, with a line to its end."""
+    bottom, top = axes.get_ylim()
+    height = axes.get_position().height * axes.get_figure().get_size_inches()[1]  # type: ignore[union-attr]
+    order = sorted(ends, key=lambda end: end[1])
+    places = spread([(y - bottom) / (top - bottom) for _, y, _, _ in order], gap=0.17 / height)
+    right = axes.get_xlim()[1]
+    for (x, y, name, colour), place in zip(order, places, strict=True):
+        axes.annotate(
+            name,
+            xy=(x, y),
+            xytext=(1.03, place),
+            textcoords="axes fraction",
+            fontsize=9,
+            color=colour,
+            fontweight="normal" if colour == MUTED else "bold",
+            va="center_baseline",
+            annotation_clip=False,
+            parse_math=False,
+        )
+        axes.plot(
+            [x / right, 1.02],
+            [(y - bottom) / (top - bottom), place],
+            color=colour,
+            linewidth=0.7,
+            alpha=0.6,
+            transform=axes.transAxes,
+            clip_on=False,
+            solid_capstyle="round",
+        )
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Ascending places moved as little as it takes (least squares) to lie `gap` apart and within [0, 1].
+
+    By pooling adjacent violators (Ayer et al. 1955) of what is left of the places when their gaps are taken away.
+    """
+    pools: list[list[float]] = []
+    for i, place in enumerate(places):
+        pools.append([place - i * gap])
+        while len(pools) > 1 and _middle(pools[-2]) > _middle(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    level = [_middle(pool) for pool in pools for _ in pool]
+    highest = 1 - gap * (len(places) - 1)
+    return [min(max(x, 0.0), highest) + i * gap for i, x in enumerate(level)]
+
+
+def _middle(pool: Sequence[float]) -> float:
+    return sum(pool) / len(pool)

@@ -1,0 +1,173 @@
+"""One self-contained HTML page that says what some runs showed, how surely, and on what it was measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from qladder.envs.errors import UserError
+from qladder.runners.compare import Comparison, Group, Pair, Score, compare, groups, number, sentence, span
+from qladder.runners.curves import CLOCKS
+from qladder.runners.figures import Style, clock_svg, colours, curves_figure
+from qladder.runners.runs import RunSummary, Unfinished
+
+__all__ = ["curves_figure", "write_report"]
+
+WIDE, NARROW = (9.2, 3.7), (4.9, 2.9)  # inches
+COMMAND_KEYS = ("command_line", "command", "argv")
+
+
+def write_report(
+    runs: Sequence[RunSummary],
+    out: Path | str,
+    title: str = "qladder report",
+    unfinished: Sequence[Unfinished] = (),
+    *,
+    mix_protocols: bool = False,
+) -> Path:
+    """Writes the page to `out`, or to `report.html` in it where `out` is not an `.html` file; returns its path.
+
+    Raises:
+        UserError: protocols that do not compare (see `compare`), or a place that cannot be written to.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    comparison = compare(runs, unfinished, mix_protocols=mix_protocols)
+    grouped = groups(runs, mix_protocols=mix_protocols)
+    styles = colours(grouped)
+    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template.filters.update(number=lambda x: _signed(number(x)), span=lambda x: _signed(span(x)), duration=duration)
+    page = template.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
+    scored = [run for g in grouped for run in g.runs]
+    html = page.render(
+        title=title,
+        overview=_overview(comparison),
+        sections=_sections(comparison, grouped, styles),
+        failed=comparison.failed,
+        pair_count=len(comparison.pairs),
+        colour={label: style[0] for label, style in styles.items()},
+        sentence=sentence,
+        facts=facts([run.manifest for run in scored]),
+        runs=[(run, _command(run.manifest)) for run in scored],
+    )
+    path = Path(out) if Path(out).suffix == ".html" else Path(out) / "report.html"
+    _write(path, html)
+    return path
+
+
+def headline(scores: Sequence[Score], pairs: Sequence[Pair]) -> str:
+    """What one environment's runs showed, in a sentence; `scores` are not empty."""
+    best = max(scores, key=lambda s: s.mean)
+    if len(scores) == 1:
+        return f"{best.agent} is the only agent that was run."
+    against = {
+        verdict: [p.b if p.a == best.agent else p.a for p in pairs if best.agent in (p.a, p.b) and p.verdict in kinds]
+        for verdict, kinds in (("beaten", ("better", "worse")), ("open", ("undecided",)))
+    }
+    if not against["open"]:
+        return f"{best.agent} is better than {_and(against['beaten'])}."
+    if min(s.seeds for s in scores) < 2 and not against["beaten"]:
+        return f"Undecided: {best.agent} has the highest mean, but one seed cannot say how sure that is."
+    if not against["beaten"]:
+        return f"Undecided: {best.agent} has the highest mean, but not clearly above {_and(against['open'])}."
+    return f"{best.agent} is better than {_and(against['beaten'])}; undecided against {_and(against['open'])}."
+
+
+def facts(manifests: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Every fact that the manifests share or split on, nested keys joined by dots, with its distinct values.
+
+    What is different in each of more than four runs (times, command lines) belongs to the run, and is left out.
+    """
+    values: dict[str, dict[str, None]] = {}
+    for manifest in manifests:
+        for key, value in _flat(manifest):
+            values.setdefault(key, {})[value] = None
+    return [(key, list(seen)) for key, seen in values.items() if len(seen) <= 4 and key not in COMMAND_KEYS]
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    for unit, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= unit * 2:
+            return f"{seconds / unit:.{0 if seconds >= 10 * unit else 1}f} {name}"
+    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
+
+
+def _sections(comparison: Comparison, grouped: Sequence[Group], styles: dict[str, Style]) -> list[dict[str, Any]]:
+    """What the page shows of each environment."""
+    sections: list[dict[str, Any]] = []
+    for i, env in enumerate(dict.fromkeys(s.env for s in comparison.scores)):
+        scores = sorted((s for s in comparison.scores if s.env == env), key=lambda s: -s.mean)
+        pairs = [p for p in comparison.pairs if p.env == env]
+        members = [g for g in grouped if g.env == env]
+        figures = [
+            clock_svg(members, clock, styles, WIDE if j == 0 else NARROW, f"f{i}-{j}-")
+            for j, clock in enumerate(CLOCKS if any(run.curve for g in members for run in g.runs) else ())
+        ]
+        human = any(s.human_normalized is not None for s in scores)
+        optimum = any(s.optimum is not None for s in scores)
+        sections.append(
+            {
+                "env": env,
+                "anchor": f"env-{i}",
+                "headline": headline(scores, pairs),
+                "best": scores[0],
+                "scores": scores,
+                "pairs": pairs,
+                "protocols": sorted({f"{s.protocol} ({s.protocol_hash})" for s in scores}),
+                "figures": figures,
+                "has_human": human,
+                "has_optimum": optimum,
+            }
+        )
+    return sections
+
+
+def _overview(comparison: Comparison) -> str:
+    scores = comparison.scores
+    agents, envs = len({s.agent for s in scores}), len({s.env for s in scores})
+    runs = _count(sum(s.seeds for s in scores), "run")
+    total = duration(sum(s.seconds * s.seeds for s in scores))
+    return f"{runs}: {_count(agents, 'agent')} on {_count(envs, 'environment')}, {total} of training"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _signed(text: str) -> str:
+    """With the minus sign proper, but for the dash that stands for nothing."""
+    return "–" if text == "-" else text.replace("-", "−")
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{key}.")
+        elif inner is not None:
+            yield f"{prefix}{key}", " ".join(map(str, inner)) if isinstance(inner, list) else str(inner)
+
+
+def _command(manifest: Mapping[str, Any]) -> str:
+    return next((text for key, text in _flat(manifest) if key in COMMAND_KEYS), "")
+
+
+def _write(path: Path, html: str) -> None:
+    """In one piece: a reader sees the old page or the new one."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_text(html, encoding="utf-8")
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as e:
+        raise UserError(f"{path}: the report cannot be written ({e.strerror})") from None

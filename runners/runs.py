@@ -1,0 +1,217 @@
+"""Run folders as they lie on disk: found, read and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from annotated_types import IsFinite
+
+from qladder.envs.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Finite = IsFinite[float]
+
+MARKS = ("summary.json", "manifest.json", "metrics.jsonl")
+"""A folder that holds one of these is a run folder."""
+
+
+@dataclass(frozen=True)
+class ProtocolStamp:
+    """Which protocol a run was made under; two are the same where their hashes are."""
+
+    name: str
+    version: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+
+@dataclass(frozen=True)
+class FinalEvaluation:
+    """The evaluation of a run's final weights; its `mean` is the run's score."""
+
+    mean: Finite
+    iqm: Finite
+    interval: tuple[Finite | None, Finite | None]  # of the mean over episodes
+    returns: tuple[Finite, ...]
+    episodes: int
+    protocol: str
+    checkpoint_agent_steps: int
+    exact: Finite | None = None  # the policy's expected return by dynamic programming
+    human_normalized: Finite | None = None  # 0: random play, 1: human
+    optimal_return_in_limit: Finite | None = None  # by dynamic programming, within the episode's step limit
+    optimal_return: Finite | None = None  # without that limit
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One evaluation during training, with all clocks."""
+
+    agent_steps: int
+    frames: int
+    updates: int
+    seconds: Finite
+    episodes: int
+    mean: Finite
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run folder's `summary.json` says, and where it lies."""
+
+    agent: str
+    env: str
+    family: str
+    seed: int
+    protocol: ProtocolStamp
+    steps: int  # planned agent steps
+    agent_steps: int
+    frames: int
+    updates: int
+    episodes: int
+    seconds: Finite
+    exit_reason: str
+    evaluation: FinalEvaluation | None
+    curve: tuple[CurvePoint, ...]
+    settings_hash: str
+    folder: Path = Path()
+    manifest: dict[str, Any] = field(default_factory=dict)  # `manifest.json`, empty where there is none
+
+    @property
+    def optimum(self) -> float | None:
+        """The best expected return there is: within the step limit where that is known, else without it."""
+        if self.evaluation is None:
+            return None
+        within = self.evaluation.optimal_return_in_limit
+        return self.evaluation.optimal_return if within is None else within
+
+
+class Unfinished(NamedTuple):
+    """A run folder without a summary: still running, or killed."""
+
+    folder: Path
+    agent_steps: int | None  # of its last measurement, None before the first
+
+
+class Found(NamedTuple):
+    """All run folders under some paths; none is dropped."""
+
+    runs: list[RunSummary]
+    unfinished: list[Unfinished]
+
+
+def find_runs(paths: Iterable[Path | str]) -> Found:
+    """Every run in or below `paths`, each once, in the order of paths and names.
+
+    Raises:
+        UserError: a path that is no folder or holds no run, or a summary that cannot be read.
+    """
+    folders: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder")
+        below = _run_folders(path)
+        if not below:
+            raise UserError(f"{path}: no run in or below this folder (a run folder holds {' or '.join(MARKS)})")
+        for folder in below:
+            folders.setdefault(folder.resolve(), folder)
+    finished = [(f / "summary.json").is_file() for f in folders.values()]
+    runs = [read_run(f) for f, done in zip(folders.values(), finished, strict=True) if done]
+    rest = [f for f, done in zip(folders.values(), finished, strict=True) if not done]
+    return Found(runs, [Unfinished(f, _last_agent_steps(f)) for f in rest])
+
+
+def read_run(folder: Path | str) -> RunSummary:
+    """The summary and manifest of one run folder.
+
+    Raises:
+        UserError: no summary, one that is half written, or a key that is missing or of the wrong type.
+    """
+    folder = Path(folder)
+    file = folder / "summary.json"
+    if not file.is_file():
+        raise UserError(f"{folder}: no summary.json, so this is not a finished run")
+    from pydantic import ValidationError
+
+    try:
+        run = _summaries().validate_json(_bytes(file), strict=True)
+    except ValidationError as e:
+        first = e.errors(include_url=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f"'{key}': " if key else ""
+        raise UserError(f"{file}: {where}{first['msg'][:1].lower()}{first['msg'][1:]}") from None
+    return replace(run, folder=folder, manifest=_manifest(folder / "manifest.json"))
+
+
+def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
+    """The records of `metrics.jsonl`, oldest first; none where there is no such file.
+
+    A last line that was cut off in writing is skipped.
+
+    Raises:
+        UserError: any other line that is not a JSON object.
+    """
+    file = Path(folder) / "metrics.jsonl"
+    if not file.is_file():
+        return []
+    lines = _bytes(file).split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line) if line else None
+        except ValueError:
+            record = line
+        if isinstance(record, dict):
+            records.append(record)
+        elif line and number < len(lines):
+            raise UserError(f"{file}: line {number} is not a JSON object")
+    return records
+
+
+def _run_folders(path: Path) -> list[Path]:
+    found = []
+    for here, below, files in os.walk(path):
+        if not set(MARKS).isdisjoint(files):
+            found.append(Path(here))
+            below.clear()
+        below.sort()
+    return found
+
+
+def _last_agent_steps(folder: Path) -> int | None:
+    return max((r["agent_steps"] for r in read_metrics(folder) if "agent_steps" in r), default=None)
+
+
+def _manifest(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        manifest = json.loads(_bytes(file))
+    except ValueError as e:
+        raise UserError(f"{file}: not valid JSON ({e})") from None
+    if not isinstance(manifest, dict):
+        raise UserError(f"{file}: not a JSON object")
+    return manifest
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as e:
+        raise UserError(f"{file}: cannot be read ({e.strerror})") from None
+
+
+@lru_cache
+def _summaries() -> TypeAdapter[RunSummary]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunSummary)

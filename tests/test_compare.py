@@ -1,0 +1,235 @@
+"""Run folders read, compared and told in words."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from run_folders import summary, write_run, write_seeds
+
+from qladder.envs.errors import UserError
+from qladder.runners.compare import Comparison, compare, number, render_table, span
+from qladder.runners.runs import find_runs, read_metrics, read_run
+
+
+def compared(path: Path, mix_protocols: bool = False) -> Comparison:
+    return compare(*find_runs([path]), mix_protocols=mix_protocols)
+
+
+def test_reads_what_was_written(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "dqn", "X-v0", 3, 0.5, evaluation={"optimal_return": 2.0})
+    run = read_run(folder)
+    assert (run.agent, run.env, run.seed, run.folder) == ("dqn", "X-v0", 3, folder)
+    assert run.protocol.hash == "aaaaaaaaaaaa"
+    assert run.evaluation is not None
+    assert run.evaluation.returns == (-0.5, 1.5)
+    assert [p.mean for p in run.curve] == [0.0, 0.25, 0.5]
+    assert run.manifest["versions"]["torch"] == "2.13.0"
+    assert run.optimum == 2.0
+
+
+def test_the_optimum_within_the_limit_goes_first_even_where_it_is_zero(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "a", "X", 0, 0, evaluation={"optimal_return": 2.0, "optimal_return_in_limit": 0.0})
+    assert read_run(folder).optimum == 0.0
+
+
+def test_finds_runs_at_any_depth_each_once(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "suite" / "deep", "a", "X", 0, 1)
+    b = write_run(tmp_path / "other", "b", "X", 0, 1)
+    runs, unfinished = find_runs([a, tmp_path, str(b), b / ".." / b.name])
+    assert [run.folder for run in runs] == [a, b]
+    assert unfinished == []
+
+
+def test_unfinished_runs_are_told_apart_and_told(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", "X", 0, 1)
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / "metrics.jsonl").write_text('{"agent_steps": 40}\n{"agent_steps": 80}\n{"agent_st')
+    (tmp_path / "young").mkdir()
+    (tmp_path / "young" / "manifest.json").write_text("{}")
+    runs, unfinished = find_runs([tmp_path])
+    assert len(runs) == 1
+    assert [(u.folder.name, u.agent_steps) for u in unfinished] == [("killed", 80), ("young", None)]
+    assert [f.reason for f in compare(runs, unfinished).failed] == [
+        "unfinished, last measured at 80 agent steps",
+        "unfinished, nothing measured yet",
+    ]
+
+
+def test_metrics_skip_a_torn_last_line_only(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b'{"agent_steps": 1}\n{"agent_steps": 2, "x": "\xc3')
+    assert read_metrics(tmp_path) == [{"agent_steps": 1}]
+    file.write_text('{"agent_steps": 1}\n{"agent_st\n{"agent_steps": 3}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is not a JSON object"):
+        read_metrics(tmp_path)
+    file.unlink()
+    assert read_metrics(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"agent": "dqn", "env', r"run-0/summary\.json: invalid JSON"),
+        (json.dumps({k: v for k, v in summary("a", "X", 0, 1).items() if k != "seed"}), "'seed': field required"),
+        (json.dumps(summary("a", "X", 0, 1) | {"seed": "one"}), "'seed': input should be a valid integer"),
+        (json.dumps(summary("a", "X", 0, 1, evaluation={"mean": float("nan")})), r"'evaluation\.mean'"),
+        ("", r"run-0/summary\.json"),
+        ("[]", r"run-0/summary\.json"),
+    ],
+)
+def test_a_broken_summary_is_named(tmp_path: Path, text: str, message: str) -> None:
+    folder = write_run(tmp_path, "a", "X", 0, 1)
+    (folder / "summary.json").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        find_runs([tmp_path])
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "a", "X", 0, 1)
+    (folder / "manifest.json").write_text('{"device": ')
+    with pytest.raises(UserError, match=r"manifest\.json: not valid JSON"):
+        read_run(folder)
+
+
+def test_no_runs_no_folder_no_summary(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run in or below this folder"):
+        find_runs([tmp_path])
+    with pytest.raises(UserError, match="no such folder"):
+        find_runs([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match=r"no summary\.json"):
+        read_run(tmp_path)
+
+
+def test_scores_and_pairs_by_hand(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "b", "X", [4, 6, 8])
+    write_seeds(tmp_path, "a", "X", [1, 2, 3])
+    write_seeds(tmp_path, "a", "W", [5, 5.5])
+    result = compared(tmp_path)
+    assert [(s.env, s.agent, s.mean, s.seeds) for s in result.scores] == [
+        ("W", "a", 5.25, 2),
+        ("X", "a", 2, 3),
+        ("X", "b", 6, 3),
+    ]
+    assert result.scores[2].scores == [4, 6, 8]
+    assert result.scores[2].seed_numbers == [0, 1, 2]
+    assert result.scores[1].iqm == pytest.approx(2)
+    assert result.scores[1].interval == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-5)
+    [pair] = result.pairs
+    assert (pair.a, pair.b, pair.env, pair.difference) == ("a", "b", "X", -4)
+    assert pair.interval == pytest.approx((-8.156, 0.156), abs=2e-3)
+    assert pair.verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [
+        ([10, 10.5, 11], [1, 2, 3], "better"),
+        ([1, 2, 3], [10, 10.5, 11], "worse"),
+        ([1, 2, 3], [1.5, 2, 2.5], "undecided"),
+        ([100], [1, 2, 3], "undecided"),
+        ([0.7, 0.7, 0.7], [0.7, 0.7, 0.7, 0.7, 0.7], "undecided"),
+        ([1, 1], [0, 0], "better"),
+    ],
+)
+def test_verdicts(tmp_path: Path, a: list[float], b: list[float], verdict: str) -> None:
+    write_seeds(tmp_path, "a", "X", a)
+    write_seeds(tmp_path, "b", "X", b)
+    [pair] = compared(tmp_path).pairs
+    assert pair.verdict == verdict
+
+
+def test_json_is_plain(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1.0])
+    write_seeds(tmp_path, "b", "X", [2.0, 3.0])
+    write_run(tmp_path, "c", "X", 0, 0, exit_reason="interrupted", agent_steps=500)
+    data = json.loads(json.dumps(compared(tmp_path).to_json(), allow_nan=False))
+    assert set(data) == {"scores", "pairs", "failed"}
+    assert {"agent", "env", "mean", "iqm", "interval", "seeds", "protocol"} <= set(data["scores"][0])
+    assert data["scores"][0]["interval"] == [None, None]
+    assert data["pairs"][0] | {"difference": 0} == {
+        "a": "a", "b": "b", "env": "X", "difference": 0, "interval": [None, None], "verdict": "undecided",
+    }  # fmt: skip
+    [failed] = data["failed"]
+    assert failed.pop("reason") == "interrupted at 500 of 1,000 agent steps"
+    assert failed == {"run": str(tmp_path / "run-3"), "agent": "c", "env": "X", "seed": 0}
+
+
+def test_different_protocols_are_refused_unless_asked_for(tmp_path: Path) -> None:
+    other = {"name": "toy-text", "version": 2, "hash": "bbbbbbbbbbbb"}
+    write_seeds(tmp_path, "a", "X", [1, 2])
+    write_seeds(tmp_path, "b", "X", [3, 4], protocol=other)
+    write_seeds(tmp_path, "b", "Y", [3, 4], protocol=other)
+    with pytest.raises(UserError, match=r"runs of X .* toy-text v1 \(a{12}\) and toy-text v2 \(b{12}\)"):
+        compared(tmp_path)
+    scores = compared(tmp_path, mix_protocols=True).scores
+    assert [s.agent for s in scores] == ["a [toy-text v1 aaaaaa]", "b [toy-text v2 bbbbbb]", "b"]
+    assert [s.protocol_hash for s in scores] == ["a" * 12, "b" * 12, "b" * 12]
+
+
+def test_runs_without_a_score_do_not_decide_the_protocol(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1, 2])
+    old = {"name": "toy-text", "version": 2, "hash": "bbbbbbbbbbbb"}
+    write_run(tmp_path, "a", "X", 7, 3, protocol=old, exit_reason="interrupted")
+    result = compared(tmp_path)
+    assert [s.seeds for s in result.scores] == [2]
+    assert len(result.failed) == 1
+
+
+def test_other_settings_or_steps_are_another_agent(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "dqn", "X", [1, 2], settings_hash="0123456789")
+    write_seeds(tmp_path, "dqn", "X", [3, 4], settings_hash="9876543210")
+    write_seeds(tmp_path, "dqn", "X", [5, 6], settings_hash="0123456789", steps=2000)
+    labels = [(s.agent, s.mean) for s in compared(tmp_path).scores]
+    assert labels == [("dqn @1,000 #012345", 1.5), ("dqn @1,000 #987654", 3.5), ("dqn @2,000", 5.5)]
+
+
+def test_one_result_is_never_counted_twice(tmp_path: Path) -> None:
+    write_run(tmp_path, "dqn", "X", 4, 1)
+    write_run(tmp_path, "dqn", "X", 4, 1)
+    with pytest.raises(UserError, match=r"two runs of dqn on X have seed 4.*run-0 and .*run-1"):
+        compared(tmp_path)
+
+
+def test_the_table_says_it_all(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "[red]a", "X", [10, 10.5, 11], evaluation={"optimal_return": 12.0})
+    write_seeds(tmp_path, "b", "X", [1, 2, 3])
+    write_run(tmp_path, "c", "X", 0, 0, exit_reason="diverged", agent_steps=17)
+    console = Console(file=io.StringIO(), width=160)
+    render_table(compared(tmp_path), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in (
+        "[red]a",
+        "10.50",
+        "[9.26, 11.74]",
+        "12.00",
+        "[red]a better than b",
+        "diverged at 17 of 1,000 agent steps",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (None, "-"),
+        (0, "0.000"),
+        (0.7442, "0.744"),
+        (-12.345, "-12.35"),
+        (123.45, "123.5"),
+        (43210.9, "43,211"),
+        (0.00042, "0.00042"),
+    ],
+)
+def test_numbers_for_people(x: float | None, text: str) -> None:
+    assert number(x) == text
+
+
+def test_spans_for_people() -> None:
+    assert span((None, None)) == "-"
+    assert span((0.0001, 0.75)) == "[0.000, 0.750]"
+    assert span((5.432, 21.81)) == "[5.43, 21.81]"

@@ -1,0 +1,253 @@
+"""The HTML report, parsed: self-contained, escaped, and with the numbers that the runs have."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from run_folders import summary, write_run, write_seeds
+
+from qladder.envs.errors import UserError
+from qladder.runners.compare import compare
+from qladder.runners.curves import CLOCKS, Clock, aggregate
+from qladder.runners.figures import spread
+from qladder.runners.report import curves_figure, duration, facts, headline, write_report
+from qladder.runners.runs import find_runs
+
+EVIL = "<script>alert(1)</script>"
+STEPS, SECONDS, PLAY = CLOCKS
+
+
+class Page(HTMLParser):
+    """The tags, attributes, table rows and words of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.svg_words: list[str] = []
+        self.inside = ""  # the cell or SVG text that is being read
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(key, value or "") for key, value in attrs]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag in ("td", "th", "text"):
+            self.inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = "" if tag == self.inside else self.inside
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.inside == "text":
+            self.svg_words.append(data)
+        elif self.inside:
+            self.rows[-1][-1] += data
+
+
+def report(path: Path, **options: bool) -> str:
+    runs, unfinished = find_runs([path])
+    return write_report(runs, path / "out", "A title", unfinished, **options).read_text("utf-8")
+
+
+def test_tables_hold_the_numbers(tmp_path: Path) -> None:
+    known = {"optimal_return_in_limit": 12.0, "human_normalized": 0.5}
+    write_seeds(tmp_path, "a", "X-v0", [10, 10.5, 11], evaluation=known)
+    write_seeds(tmp_path, "b", "X-v0", [-1, -2, -3], evaluation=known)
+    page = Page(report(tmp_path))
+    assert ["a", "10.50", "[9.26, 11.74]", "10.50", "3", "12.00", "50 %", "1,000", "10 s"] in page.rows
+    assert ["b", "−2.000", "[−4.484, 0.484]", "−2.000", "3", "12.00", "50 %", "1,000", "10 s"] in page.rows
+    [pair] = [row for row in page.rows if row[0] == "a − b"]
+    assert pair[1] == "12.50"
+    assert pair[3] == "a better than b"
+    assert "a is better than b." in page.text
+    assert ["versions.torch", "2.13.0"] in page.rows
+    assert "qladder train a X-v0 --seed 2" in page.text
+    assert "6 runs: 2 agents on 1 environment, 60 s of training" in page.text
+    assert page.tags.count("svg") == 3
+    assert {"a", "b", "optimum 12.00", "agent steps"} <= set(page.svg_words)
+
+
+def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1, 2, 3])
+    write_seeds(tmp_path, "a", "Y", [1])
+    html = report(tmp_path)
+    page = Page(html)
+    assert not {"script", "link", "img", "iframe", "object", "image"} & set(page.tags)
+    assert not [value for key, value in page.attributes if "//" in value and not key.startswith("xmlns")]
+    assert not re.findall(r"https?://(?!www\.w3\.org/(?:2000/svg|1999/xlink)\")", html)
+    assert "@import" not in html
+    [policy] = [value for key, value in page.attributes if key == "content" and "-src" in value]
+    assert policy.startswith("default-src 'none';")
+    ids = [value for key, value in page.attributes if key == "id"]
+    assert len(ids) == len(set(ids))
+    used = [value for key, value in page.attributes if key in ("href", "xlink:href")]
+    used += [ref for _, value in page.attributes for ref in re.findall(r"url\((#[^)]*)\)", value)]
+    assert used
+    assert {ref.removeprefix("#") for ref in used} <= set(ids)
+
+
+def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
+    write_seeds(tmp_path, EVIL, EVIL, [1, 2, 3], manifest={EVIL: EVIL, "command_line": EVIL})
+    write_seeds(tmp_path, "$\\frac{1}{2}$ & <b>", EVIL, [1, 2, 3])
+    write_run(tmp_path, "c", EVIL, 0, 0, exit_reason=EVIL)
+    html = report(tmp_path)
+    page = Page(html)
+    assert "<script" not in html
+    assert not {"script", "b"} & set(page.tags)
+    assert EVIL in "".join(page.svg_words)
+    assert "$\\frac{1}{2}$ & <b>" in "".join(page.svg_words)
+    assert [EVIL, EVIL] in page.rows
+
+
+def test_runs_without_a_score_are_listed(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", "X", 0, 0, exit_reason="interrupted", agent_steps=40)
+    page = Page(report(tmp_path))
+    assert [str(tmp_path / "run-0"), "interrupted at 40 of 1,000 agent steps"] in page.rows
+    assert "No run has a score yet." in page.text
+    assert "svg" not in page.tags
+
+
+def test_runs_without_curves_have_tables_only(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1, 2], curve=[])
+    page = Page(report(tmp_path))
+    assert "svg" not in page.tags
+    assert any(row[:2] == ["a", "1.500"] for row in page.rows)
+
+
+def test_protocols_are_refused_or_labelled(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1, 2])
+    write_seeds(tmp_path, "b", "X", [1, 2], protocol={"name": "other", "version": 3, "hash": "cccccccccccc"})
+    with pytest.raises(UserError, match="different protocols"):
+        report(tmp_path)
+    page = Page(report(tmp_path, mix_protocols=True))
+    assert any(row[0] == "b [other v3 cccccc]" for row in page.rows if row)
+
+
+def test_the_report_goes_where_it_is_told(tmp_path: Path) -> None:
+    write_seeds(tmp_path / "runs", "a", "X", [1, 2])
+    runs, _ = find_runs([tmp_path / "runs"])
+    page = write_report(runs, tmp_path / "new" / "page.html")
+    assert page == tmp_path / "new" / "page.html"
+    first = page.read_bytes()
+    assert write_report(runs, page).read_bytes() == first
+    assert [p.name for p in page.parent.iterdir()] == ["page.html"]
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report(runs, page / "below-a-file")
+
+
+@pytest.mark.parametrize(
+    ("scores", "says"),
+    [
+        ({"a": [1, 2]}, "a is the only agent that was run."),
+        ({"a": [9, 9.1], "b": [1, 1.1], "c": [0, 0.1]}, "a is better than b and c."),
+        ({"a": [1, 1.1], "b": [9, 9.1], "c": [8, 10]}, "b is better than a; undecided against c."),
+        ({"a": [1, 5], "b": [2, 7]}, "Undecided: b has the highest mean, but not clearly above a."),
+        ({"a": [1], "b": [2]}, "Undecided: b has the highest mean, but one seed cannot say how sure that is."),
+    ],
+)
+def test_headlines(tmp_path: Path, scores: dict[str, list[float]], says: str) -> None:
+    for agent, values in scores.items():
+        write_seeds(tmp_path, agent, "X", values)
+    result = compare(*find_runs([tmp_path]))
+    assert headline(result.scores, result.pairs) == says
+
+
+def _curve(*points: tuple[float, float]) -> list[dict[str, float]]:
+    return [summary("a", "X", 0, 0)["curve"][0] | {"agent_steps": x, "frames": 60 * x, "mean": y} for x, y in points]
+
+
+def test_curves_meet_on_the_union_of_points_within_every_run(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", "X", 0, 0, curve=_curve((0, 0), (10, 10), (20, 20), (30, 99)))
+    write_run(tmp_path, "a", "X", 1, 0, curve=_curve((5, 1), (25, 21)))
+    curve = aggregate(find_runs([tmp_path]).runs, STEPS)
+    assert curve.x.tolist() == [5, 10, 20, 25]
+    assert curve.mean == pytest.approx([(5 + 1) / 2, (10 + 6) / 2, (20 + 16) / 2, (59.5 + 21) / 2])
+    half = 12.7062 * 2  # t(1) times the standard error of 5 and 1: sqrt(8 / 2)
+    assert (curve.low[0], curve.high[0]) == pytest.approx((3 - half, 3 + half), abs=1e-3)
+    assert [xs.tolist() for xs, _ in curve.seeds] == [[0, 10, 20, 30], [5, 25]]
+
+
+@pytest.mark.parametrize(
+    ("clock", "x"), [(STEPS, [0, 500, 1000]), (SECONDS, [0, 5, 10]), (PLAY, [0, 2000 / 60, 4000 / 60])]
+)
+def test_clocks(tmp_path: Path, clock: Clock, x: list[float]) -> None:
+    write_run(tmp_path, "a", "X", 0, 8)
+    curve = aggregate(find_runs([tmp_path]).runs, clock)
+    assert curve.x == pytest.approx(x)
+    assert curve.mean.tolist() == [0, 4, 8]
+    assert np.isnan(curve.low).all()
+
+
+def test_of_two_evaluations_at_one_time_the_later_counts(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", "X", 0, 0, curve=_curve((0, 0), (10, 3), (10, 5)))
+    assert aggregate(find_runs([tmp_path]).runs, STEPS).mean.tolist() == [0, 5]
+
+
+def test_human_play_time_is_marked_where_it_is_in_range(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", "X", 0, 0, curve=_curve((0, 0), (3 * 3600, 1)))  # 60 frames a step: a second a step
+    words = Page(report(tmp_path)).svg_words
+    assert words.count("10 min") == 1
+    assert words.count("2 h") == 1
+    assert "10 h" not in words
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_pictures_of_curves(tmp_path: Path, suffix: str) -> None:
+    write_seeds(tmp_path, "a", "X", [1, 2])
+    write_seeds(tmp_path, "a", "Y", [1, 2])
+    write_seeds(tmp_path, "a", "Z", [1, 2], curve=[])
+    runs, _ = find_runs([tmp_path])
+    path = curves_figure(runs, tmp_path / "docs" / f"curves{suffix}")
+    if suffix == ".png":
+        with Image.open(path) as picture:
+            assert picture.width > picture.height > 400  # two panels side by side
+    else:
+        words = [e.text for e in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+        assert "X" in words
+        assert "Y" in words
+        assert "Z" not in words
+
+
+def test_pictures_that_cannot_be_drawn(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1, 2], curve=[])
+    runs, _ = find_runs([tmp_path])
+    with pytest.raises(UserError, match=r"\.png or an \.svg"):
+        curves_figure(runs, tmp_path / "curves.gif")
+    with pytest.raises(UserError, match="no curve to draw"):
+        curves_figure(runs, tmp_path / "curves.png")
+
+
+def test_labels_move_apart_as_little_as_it_takes() -> None:
+    assert spread([0.2, 0.6], gap=0.1) == pytest.approx([0.2, 0.6])
+    assert spread([0.5, 0.5], gap=0.1) == pytest.approx([0.45, 0.55])
+    assert spread([0.2, 0.99, 0.99], gap=0.1) == pytest.approx([0.2, 0.9, 1.0])
+    assert spread([0.0, 0.0], gap=0.1) == pytest.approx([0.0, 0.1])
+
+
+def test_facts_of_the_machine() -> None:
+    manifests = [
+        {"torch": "2.13", "gpu": None, "start": i, "git": {"dirty": i > 2}, "command_line": "x"} for i in range(5)
+    ]
+    assert facts(manifests) == [("torch", ["2.13"]), ("git.dirty", ["False", "True"])]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.84, "0.8 s"), (41, "41 s"), (150, "2.5 min"), (720, "12 min"), (12600, "3.5 h"), (181440, "2.1 days")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
