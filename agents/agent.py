@@ -15,10 +15,10 @@ class Agent(Protocol):
     """Acts and learns.
 
     An agent class is called as `Class(config, spec, seed=int, device=str)`, plus `replay=config` where its `Config`
-    names a `replay` section. It raises `UserError` for an environment that it cannot play.
+    names a `replay` section. A class attribute `evaluation_epsilon` overrides the protocol's. It raises `UserError` for an environment that it cannot play.
     """
 
-    Config: ClassVar[type]  # frozen dataclass of its settings
+    Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None
     batched: ClassVar[bool]  # whether it takes arrays [N, ...]; False: plain values of one environment
 
     def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qladder.agents.agent import EnvSpec
 from qladder.envs.errors import UserError
 
@@ -23,10 +25,12 @@ def plain_values(agent: str, spec: EnvSpec) -> None:
         raise UserError(f"{agent} cannot play {spec.id}: its observations are {shape} arrays; dqn can")
 
 
-def bounds(low: tuple[float, ...], high: tuple[float, ...], reach: float) -> tuple[list[float], list[float]]:
-    """The bounds of each dimension, `-reach` and `reach` where an environment gives none worth the name (beyond 1e3)."""
-    wide = [not (lo > -1e3 and hi < 1e3) for lo, hi in zip(low, high, strict=True)]
-    return (
-        [-reach if w else lo for w, lo in zip(wide, low, strict=True)],
-        [reach if w else hi for w, hi in zip(wide, high, strict=True)],
-    )
+def bounds(
+    spec: EnvSpec, low: Sequence[float] | None, high: Sequence[float] | None, reach: float
+) -> tuple[Sequence[float], Sequence[float]]:
+    """The bounds of each dimension: those given, else the environment's, else (beyond 1e3) `-reach` and `reach`."""
+    assert spec.low is not None and spec.high is not None
+    wide = [not (lo > -1e3 and hi < 1e3) for lo, hi in zip(spec.low, spec.high, strict=True)]
+    own_low = [-reach if w else lo for w, lo in zip(wide, spec.low, strict=True)]
+    own_high = [reach if w else hi for w, hi in zip(wide, spec.high, strict=True)]
+    return own_low if low is None else low, own_high if high is None else high

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from qladder.agents.agent import EnvSpec, Metrics, Step
 from qladder.agents.fit import finite_actions
 from qladder.envs.seeding import generator
@@ -18,17 +20,19 @@ class RandomConfig:
 
 
 class Random:
-    """Acts uniformly at random, in evaluation too: it is what a score of zero means."""
+    """Acts uniformly at random; `evaluation_epsilon` makes its evaluation random too."""
 
     Config = RandomConfig
     batched = True
+    evaluation_epsilon = 1.0
 
     def __init__(self, config: RandomConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
         self._num_actions = finite_actions("random", spec)
         self._rng = generator(seed, "explore")
-        self._eval_seed = seed
 
     def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
+        if not explore:
+            return np.zeros(len(obs), np.int64), None
         return self._rng.integers(self._num_actions, size=len(obs)), None
 
     def observe(self, step: Step) -> None:

@@ -10,7 +10,7 @@ class UserError(Exception):
     """Bad input, told in one line: the field, the value, what is allowed. The command line exits with status 2."""
 
 
-class EnvironmentFault(Exception):
+class EnvironmentFaultError(Exception):
     """An environment raised or returned something that cannot be learnt from. Exit status 1."""
 
 

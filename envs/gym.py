@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from qladder.envs.errors import EnvironmentFault, UserError, nearest
+from qladder.envs.errors import EnvironmentFaultError, UserError, nearest
 from qladder.envs.protocol import Protocol
 from qladder.envs.seeding import integer
 from qladder.envs.spec import EnvSpec, TimeStep
@@ -113,8 +113,8 @@ class GymEnv:
             raise self._fault("the observation is not finite")
         return array
 
-    def _fault(self, what: str) -> EnvironmentFault:
-        return EnvironmentFault(
+    def _fault(self, what: str) -> EnvironmentFaultError:
+        return EnvironmentFaultError(
             f"{self.spec.id}: {what} (environment {self._index}, its step {self._steps}, episode {self._episode}, "
             f"episode seed {self._episode_seed}, run seed {self._seed})"
         )

@@ -49,7 +49,7 @@ class Env(Protocol):
         """One agent step in each environment; `action` is an integer array `[N]`, or an int where not batched.
 
         Raises:
-            EnvironmentFault: the environment raised, or returned a reward or observation that is not finite.
+            EnvironmentFaultError: the environment raised, or returned a reward or observation that is not finite.
         """
 
     def close(self) -> None: ...

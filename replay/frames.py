@@ -1,0 +1,182 @@
+"""Uniform replay for N parallel environments that stores every frame once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Gt
+
+from qladder.envs.spec import EnvSpec
+from qladder.replay.returns import n_step
+from qladder.replay.ring import Index, Ring
+from qladder.replay.types import Batch, Step
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Experience replay (Lin 1992)."""
+
+    capacity: Annotated[int, Gt(0)] = 100_000
+    """Observations held, over all environments; memory is taken as it fills."""
+    n_step: Annotated[int, Gt(0)] = 1
+    """Rewards folded into one transition, in agent steps."""
+    batch_size: Annotated[int, Gt(0)] = 32
+
+
+class UniformReplay:
+    """A ring per environment of single frames; stacks, n-step returns and successors are put together when sampled.
+
+    Frames before the start of an episode are zeros. A `Batch` of stacks lies in buffers that the next call overwrites.
+
+    Raises:
+        ValueError: a capacity too small for one window in each environment.
+    """
+
+    def __init__(self, config: ReplayConfig, spec: EnvSpec, gamma: float, rng: np.random.Generator) -> None:
+        slots = config.capacity // spec.num_envs
+        if slots < spec.stack + config.n_step + 1:
+            raise ValueError(
+                f"replay.capacity = {config.capacity}: at least {(spec.stack + config.n_step + 1) * spec.num_envs} for "
+                f"{spec.num_envs} environments, stacks of {spec.stack} and n_step {config.n_step}"
+            )
+        self._n_step, self._stack, self._gamma, self._rng = config.n_step, spec.stack, gamma, rng
+        self._ring = Ring(spec.num_envs, slots)
+        size = slots * spec.num_envs
+        frame_shape = spec.obs_shape[1:] if spec.stack > 1 else spec.obs_shape
+        self._frame = np.zeros((size, *frame_shape), spec.obs_dtype)
+        self._action = np.zeros(size, np.int64 if (spec.num_actions or 0) > 255 else np.uint8)
+        self._reward = np.zeros(size, np.float32)
+        self._discount = np.zeros(size, np.uint8)
+        self._last = np.zeros(size, np.bool_)
+        self._boundary = np.zeros(size, np.bool_)  # holds only what the last step of an episode led to
+        self._since_reset = np.zeros(size, np.uint8)  # agent steps since the episode's start, at most stack - 1
+        self._episode_step = np.zeros(spec.num_envs, np.int64)
+        self._back = np.arange(1 - spec.stack, 1)
+        self._forward = np.arange(config.n_step)
+        self._everyone = np.arange(spec.num_envs)
+        self._buffers: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        """How many slots are in reach of `sample`; a few of them end episodes or wait for their window."""
+        return int(self._ring.span(self._stack - 1)[1].sum())
+
+    def add(self, step: Step) -> None:
+        """Takes in one agent step of all environments, fields `[N, ...]`."""
+        index = self._put(self._everyone, step.obs, boundary=False)
+        self._action[index] = step.action
+        self._reward[index] = step.reward
+        self._discount[index] = step.discount
+        self._last[index] = step.last
+        self._episode_step += 1
+        if np.any(step.last):
+            ended = np.flatnonzero(step.last)
+            self._put(ended, step.next_obs[ended], boundary=True)
+            self._episode_step[ended] = 0
+
+    def sample(self, n: int) -> Batch:
+        """`n` transitions, uniformly and independently.
+
+        Raises:
+            ValueError: no transition is complete yet.
+        """
+        return self._batch(self._starts(n))
+
+    def update(self, index: Any, priority: Any) -> None:
+        """Uniform replay has no priorities."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rings, as far as they are filled, with the sampling generator."""
+        return {
+            "written": self._ring.written.copy(),
+            "episode_step": self._episode_step.copy(),
+            "rng": self._rng.bit_generator.state,
+            **{name: self._used(array) for name, array in self._arrays().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`; ValueError where the state is of a replay of another shape."""
+        if state["written"].shape != self._ring.written.shape:
+            raise ValueError(f"a replay of {len(state['written'])} environments, not {len(self._ring.written)}")
+        self._ring.written[:] = state["written"]
+        for name, array in self._arrays().items():
+            used = self._used(array)
+            if state[name].shape != used.shape or state[name].dtype != array.dtype:
+                raise ValueError(
+                    f"replay '{name}': {state[name].shape} {state[name].dtype}, not {used.shape} {array.dtype}"
+                )
+            used[:] = state[name]
+        self._episode_step[:] = state["episode_step"]
+        self._rng.bit_generator.state = state["rng"]
+
+    def _put(self, envs: Any, obs: Any, *, boundary: bool) -> Index:
+        index = self._ring.advance(envs)
+        self._frame[index] = obs[:, -1] if self._stack > 1 else obs
+        self._boundary[index] = boundary
+        self._last[index] = False
+        self._since_reset[index] = np.minimum(self._episode_step[envs], self._stack - 1)
+        return index
+
+    def _starts(self, n: int) -> Index:
+        """`n` slots that start a complete transition, by drawing again what does not."""
+        draws, missing = 0, n
+        kept: list[Index] = []
+        while missing:
+            index = self._ring.draw(missing, self._stack - 1, self._rng)
+            good = index[self._complete(index)]
+            kept.append(good)
+            missing -= len(good)
+            draws += 1
+            if draws == 1000 and missing == n:
+                raise ValueError("the replay holds no complete transition yet")
+        return kept[0] if draws == 1 else np.concatenate(kept)
+
+    def _complete(self, index: Index) -> Any:
+        complete = ~self._boundary[index]
+        after = self._ring.age(index)
+        if after.min() < self._n_step:
+            window = self._ring.shift(index[:, None], self._forward)
+            ends = self._last[window] & (self._forward < after[:, None])
+            complete &= (after >= self._n_step) | ends.any(1)
+        return complete
+
+    def _batch(self, index: Index) -> Batch:
+        window = self._ring.shift(index[:, None], self._forward)
+        reward, discount, length = n_step(self._reward[window], self._discount[window], self._last[window], self._gamma)
+        return Batch(
+            obs=self._observation("obs", index),
+            action=self._action[index].astype(np.int64),
+            reward=reward,
+            discount=discount,
+            next_obs=self._observation("next_obs", self._ring.shift(index, length)),
+            weight=np.ones(len(index), np.float32),
+            index=index,
+        )
+
+    def _observation(self, name: str, index: Index) -> Any:
+        if self._stack == 1:
+            return self._frame[index]
+        slots = self._ring.shift(index[:, None], self._back)
+        shape = (*slots.shape, *self._frame.shape[1:])
+        if name not in self._buffers or self._buffers[name].shape != shape:
+            self._buffers[name] = np.empty(shape, self._frame.dtype)
+        out = np.take(self._frame, slots, axis=0, out=self._buffers[name], mode="clip")
+        out[-self._back > self._since_reset[index][:, None]] = 0
+        return out
+
+    def _arrays(self) -> dict[str, Any]:
+        return {
+            "frame": self._frame,
+            "action": self._action,
+            "reward": self._reward,
+            "discount": self._discount,
+            "last": self._last,
+            "boundary": self._boundary,
+            "since_reset": self._since_reset,
+        }
+
+    def _used(self, array: Any) -> Any:
+        """The part of a ring array that was ever written, `[N, used, ...]`, as a view."""
+        used = min(int(self._ring.written.max()), self._ring.slots)
+        return array.reshape(len(self._ring.written), self._ring.slots, *array.shape[1:])[:, :used]

@@ -1,0 +1,31 @@
+"""The one module that knows gamma: one-step and n-step returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def one_step(discount: float, gamma: float) -> float:
+    """The factor on the value of the next observation: gamma, or 0 where nothing is to be bootstrapped."""
+    return gamma * discount
+
+
+def n_step(reward: Any, discount: Any, last: Any, gamma: float) -> tuple[Any, Any, Any]:
+    """Folds windows `[B, n]` of consecutive steps into one transition each (Sutton 1988; Watkins 1989, ch. 7).
+
+    A window stops after its first `last`. A discount of 0 inside it (a lost life) cuts all that follows, though the
+    sequence goes on.
+
+    Returns:
+        The folded reward `[B]` float32; gamma**k times the product of the discounts `[B]` float32, to be put on the
+        value of what the window led to; and its length k `[B]`, at least 1.
+    """
+    steps = last.shape[1]
+    length = np.where(last.any(1), last.argmax(1) + 1, steps)
+    inside = np.arange(steps) < length[:, None]
+    factor = np.cumprod(np.where(inside, gamma * discount.astype(np.float64), 1.0), axis=1)
+    before = np.concatenate([np.ones((len(factor), 1)), factor[:, :-1]], axis=1)
+    folded = (reward * before * inside).sum(1)
+    return folded.astype(np.float32), factor[:, -1].astype(np.float32), length

@@ -1,0 +1,54 @@
+"""Where the steps of N environments lie in one flat memory, and which of them may be sampled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Index = NDArray[np.int64]
+
+
+class Ring:
+    """One ring of `slots` per environment, side by side; slot t of environment i has the flat index `i * slots + t`.
+
+    An episode of T steps takes T + 1 slots: the last holds only the observation that the last step led to.
+    """
+
+    def __init__(self, num_envs: int, slots: int) -> None:
+        self.slots = slots
+        self.written = np.zeros(num_envs, np.int64)  # slots written so far, ever
+        self._base = np.arange(num_envs, dtype=np.int64) * slots
+
+    def advance(self, envs: NDArray[np.int64] | slice) -> Index:
+        """The flat indices of the next slot of these environments, which are taken by this call."""
+        index = self._base[envs] + self.written[envs] % self.slots
+        self.written[envs] += 1
+        return index
+
+    def shift(self, index: Index, by: Index | int) -> Index:
+        """The slots `by` steps later (earlier where negative) in the same rings; shapes broadcast."""
+        base = index - index % self.slots
+        return base + (index - base + by) % self.slots
+
+    def age(self, index: Index) -> Index:
+        """How many slots of the same ring were written after this one."""
+        return (self.written[index // self.slots] - 1 - index) % self.slots
+
+    def span(self, history: int) -> tuple[Index, Index]:
+        """Per environment, the first slot (counted as `written` is) with `history` older ones intact, and how many follow.
+
+        The newest slot is not among them: what its step led to is not written yet.
+        """
+        oldest = np.maximum(self.written - self.slots, 0)
+        first = np.where(oldest > 0, oldest + history, 0)
+        return first, np.maximum(self.written - 1 - first, 0)
+
+    def draw(self, n: int, history: int, rng: np.random.Generator) -> Index:
+        """`n` slots, uniformly over the spans of all environments, flat; ValueError where they are empty."""
+        first, count = self.span(history)
+        ends = np.cumsum(count)
+        if ends[-1] == 0:
+            raise ValueError("the replay is empty: nothing can be sampled yet")
+        flat = rng.integers(ends[-1], size=n)
+        env = np.searchsorted(ends, flat, side="right")
+        return self._base[env] + (first[env] + flat - (ends[env] - count[env])) % self.slots

@@ -1,0 +1,246 @@
+"""From an agent's and an environment's name to the complete settings of a run."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from qladder.envs.errors import UserError, nearest
+from qladder.envs.protocol import Protocol
+from qladder.runners.settings import Table, build, dump, merge, read_toml
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+SECTIONS = ("env", "agent", "replay", "run")
+Seed = Annotated[int, Interval(ge=0, lt=2**63)]
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which environment, and how many of it."""
+
+    id: str
+    protocol: str = ""
+    """Name of the protocol; by default the one of the environment's family."""
+    num_envs: Annotated[int, Gt(0)] = 1
+    """Environments that are stepped together."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment itself, e.g. --env.kwargs.is_slippery false."""
+    wrappers: tuple[str, ...] = ()
+    """Your own wrappers, each module:function, innermost first."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long a run is, how often it learns, and what it writes down; counted in agent steps."""
+
+    steps: Annotated[int, Gt(0)] = 50_000
+    """Agent steps in all."""
+    episodes: Annotated[int, Gt(0)] | None = None
+    """Stop earlier, after this many episodes."""
+    seed: Seed = 0
+    learning_starts: Annotated[int, Ge(0)] = 0
+    """Agent steps before the first update."""
+    update_every: Annotated[int, Gt(0)] = 1
+    """Agent steps between two times of learning."""
+    updates: Annotated[int, Gt(0)] = 1
+    """Updates each time."""
+    log_every: Annotated[int, Gt(0)] = 1_000
+    eval_every: Annotated[int, Gt(0)] | None = None
+    """Agent steps between evaluations; none: a twentieth of the run."""
+    eval_episodes: Annotated[int, Gt(0)] = 20
+    """Episodes of an evaluation on the way; the final one follows the protocol."""
+    checkpoint_every: Annotated[int, Gt(0)] | None = None
+    """Agent steps between checkpoints; none: a quarter of the run."""
+    checkpoint_replay: bool = True
+    """Whether checkpoints hold the replay too; without it a resumed run fills a new one first."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one."""
+    threads: Annotated[int, Ge(0)] = 1
+    """CPU threads of torch; 0: one per core."""
+
+
+@dataclass(frozen=True)
+class AgentEntry:
+    """What `configs/<name>/agent.toml` says of an agent."""
+
+    name: str
+    cls: str  # module:Class
+    config: str  # module:Class of its settings, importable without torch
+    summary: str
+    plays: str
+    rung: int
+    base: str | None
+
+
+@dataclass(frozen=True)
+class Config:
+    """The resolved settings of a run."""
+
+    agent_name: str
+    family: str
+    env: EnvConfig
+    agent: Any  # the agent's own dataclass
+    replay: Any  # the replay's dataclass, or None where the agent has none
+    run: RunConfig
+    protocol: Protocol
+    sources: tuple[str, ...]  # where the settings came from, lowest first
+
+    def table(self) -> Table:
+        """Everything as a TOML table that `resolve` reads back."""
+        replay = {} if self.replay is None else {"replay": dump(self.replay)}
+        return {
+            "env": dump(self.env),
+            "agent": {"name": self.agent_name, **dump(self.agent)},
+            **replay,
+            "run": dump(self.run),
+        }
+
+
+def agent_names() -> list[str]:
+    """All agents of the house, lowest rung first."""
+    return sorted((p.parent.name for p in CONFIGS.glob("*/agent.toml")), key=lambda n: (agent_entry(n).rung, n))
+
+
+def agent_entry(name: str) -> AgentEntry:
+    """An agent by its name, or by `module:Class` from anywhere; UserError with the nearest name where there is none."""
+    if ":" in name:
+        return AgentEntry(name, name, "", "", "", 0, None)
+    path = CONFIGS / name / "agent.toml"
+    if not re.fullmatch(r"[\w-]+", name) or not path.is_file():
+        names = sorted(p.parent.name for p in CONFIGS.glob("*/agent.toml"))
+        raise UserError(f"agent '{name}': there is no such agent{nearest(name, names)} (qladder list agents)")
+    about = read_toml(path)["about"]
+    base = about.get("base")
+    below = agent_entry(base) if base else None
+    return AgentEntry(
+        name,
+        about.get("class") or (below.cls if below else ""),
+        about.get("config") or (below.config if below else ""),
+        about["summary"],
+        about.get("plays") or (below.plays if below else ""),
+        about["rung"],
+        base,
+    )
+
+
+def families() -> dict[str, Table]:
+    """Environment families by name: `match`, `protocol`, `ids`, `summary`."""
+    return read_toml(CONFIGS / "envs.toml")
+
+
+def family_of(env_id: str) -> str:
+    """The family of an environment's id; "other" where none matches."""
+    for name, entry in families().items():
+        if any(fnmatch.fnmatchcase(env_id, pattern) for pattern in entry["match"]):
+            return name
+    return "other"
+
+
+def protocol_names() -> list[str]:
+    """All protocols that there are."""
+    return sorted(p.stem for p in (CONFIGS / "protocols").glob("*.toml"))
+
+
+def load_protocol(name: str) -> Protocol:
+    """A protocol by name; UserError with the nearest where there is none."""
+    if name not in protocol_names():
+        raise UserError(f"protocol '{name}': there is no such protocol{nearest(name, protocol_names())}")
+    return build(Protocol, read_toml(CONFIGS / "protocols" / f"{name}.toml"), f"protocols/{name}")
+
+
+def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: Path | None = None) -> Config:
+    """The settings of a run: class defaults < agent < family < environment < `file` < `flags`.
+
+    Raises:
+        UserError: an unknown agent, protocol or field, or a value that does not fit.
+    """
+    own = _sections(read_toml(file), str(file)) if file is not None else {}
+    agent = agent or own.get("agent", {}).get("name")
+    env = env or own.get("env", {}).get("id")
+    if agent is None or env is None:
+        raise UserError("train needs AGENT and ENV, e.g. qladder train q-learning FrozenLake-v1")
+    entry, family = agent_entry(agent), family_of(env)
+    layers, sources = _shipped(entry, family, env)
+    if file is not None:
+        sources.append(str(file))
+    flags = _sections(flags, "flags")
+    if flags:
+        sources.append("flags")
+    table = merge(*layers, own, flags)
+    agent_table = {k: v for k, v in table.get("agent", {}).items() if k != "name"}
+    env_table = {**table.get("env", {}), "id": env}
+    env_table["protocol"] = env_table.get("protocol") or families().get(family, {"protocol": "classic"})["protocol"]
+    settings_class = settings_class_of(entry)
+    agent_config = build(settings_class, agent_table, "agent")
+    replay_class = settings_class.replay
+    if replay_class is None and table.get("replay"):
+        raise UserError(f"replay.{next(iter(table['replay']))}: {agent} has no replay")
+    env_config = build(EnvConfig, env_table, "env")
+    return Config(
+        agent_name=agent,
+        family=family,
+        env=env_config,
+        agent=agent_config,
+        replay=None if replay_class is None else build(replay_class, table.get("replay", {}), "replay"),
+        run=build(RunConfig, table.get("run", {}), "run"),
+        protocol=load_protocol(env_config.protocol),
+        sources=tuple(sources),
+    )
+
+
+def settings_class_of(entry: AgentEntry) -> Any:
+    """The dataclass of an agent's settings, without importing the agent where its entry says where to find it."""
+    from qladder.envs.gym import load_attribute
+
+    if entry.config:
+        return load_attribute(entry.config, "settings")
+    cls = load_attribute(entry.cls, "agent")
+    if not hasattr(cls, "Config"):
+        raise UserError(f"agent '{entry.cls}': the class has no Config (a frozen dataclass of its settings)")
+    return cls.Config
+
+
+def _shipped(entry: AgentEntry, family: str, env: str) -> tuple[list[Table], list[str]]:
+    """The layers that come with qladder, those of the base agents below, and where each came from."""
+    layers: list[Table] = []
+    sources: list[str] = []
+    if ":" in entry.name:
+        return layers, sources
+    if entry.base:
+        layers, sources = _shipped(agent_entry(entry.base), family, env)
+    for stem in ("agent", family):
+        path = CONFIGS / entry.name / f"{stem}.toml"
+        if not path.is_file():
+            continue
+        table = read_toml(path)
+        table.pop("about", None)
+        named = {k: v for k, v in table.get("env", {}).items() if re.search(r"-v\d+$", k)}
+        general = {**table, "env": {k: v for k, v in table.get("env", {}).items() if k not in named}}
+        layers.append(_sections(general, str(path)))
+        sources.append(f"configs/{entry.name}/{stem}.toml")
+        if env in named:
+            layers.append(_sections(named[env], f'{path} [env."{env}"]'))
+            sources.append(f'[env."{env}"]')
+    return layers, sources
+
+
+def _sections(table: Mapping[str, Any], where: str) -> Table:
+    for name, value in table.items():
+        if name not in SECTIONS:
+            raise UserError(
+                f"{where}: there is no section '{name}'{nearest(name, SECTIONS) or '; there are ' + ', '.join(SECTIONS)}"
+            )
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: '{name}' is a section, not a value")
+    return dict(table)
+
+
+def run_fields() -> list[str]:
+    """The names of the run section's fields."""
+    return [f.name for f in fields(RunConfig)]

@@ -1,0 +1,158 @@
+"""Scores: separate episodes of fixed weights, or the exact return where the model is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from qladder.agents.agent import Agent
+from qladder.envs.make import make_env
+from qladder.envs.mdp import FiniteMDP, from_gym, optimal_return, policy_return
+from qladder.envs.seeding import generator
+from qladder.runners.config import CONFIGS, Config
+from qladder.runners.settings import read_toml
+from qladder.runners.stats import iqm, mean_interval
+
+
+class Policy:
+    """A trained agent as evaluation sees it: greedy, but for the protocol's epsilon."""
+
+    def __init__(self, agent: Agent, num_actions: int, epsilon: float, seed: int) -> None:
+        self.agent = agent
+        self.epsilon = getattr(agent, "evaluation_epsilon", epsilon)
+        self._num_actions = num_actions
+        self._rng = generator(seed, "evaluation-epsilon")
+
+    def act(self, obs: Any, first: Any = False) -> Any:
+        """Actions for observations as the agent's environments give them: `[N, ...]`, or one where not batched."""
+        if self.epsilon == 0:
+            return self.agent.act(obs, first, False)[0]
+        if not self.agent.batched:
+            random = self._rng.random() < self.epsilon
+            return int(self._rng.integers(self._num_actions)) if random else self.agent.act(obs, first, False)[0]
+        random = self._rng.random(len(obs)) < self.epsilon
+        greedy = self.agent.act(obs, first, False)[0]
+        return np.where(random, self._rng.integers(self._num_actions, size=len(obs)), greedy)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What dynamic programming knows of an environment."""
+
+    mdp: FiniteMDP
+    horizon: int | None  # agent steps
+    optimal_return: float  # without a limit
+    optimal_return_in_limit: float
+
+
+def truth(config: Config) -> Truth | None:
+    """The exact model of a run's environment; None where it is not known (or the user's wrappers may change it)."""
+    if config.env.wrappers or config.env.id.startswith("ALE/"):
+        return None
+    from qladder.envs import catch  # noqa: F401
+    from qladder.envs.gym import make_gym
+
+    env = make_gym(config.env.id, config.protocol, training=False, kwargs=config.env.kwargs)
+    mdp = from_gym(env)
+    env.close()
+    if mdp is None:
+        return None
+    unlimited = optimal_return(mdp, None)
+    horizon = mdp.max_episode_steps
+    return Truth(mdp, horizon, unlimited, unlimited if horizon is None else optimal_return(mdp, horizon))
+
+
+def exact_return(policy: Policy, known: Truth) -> float:
+    """The expected undiscounted return of a policy over numbered states, within the step limit."""
+    agent, num_observations = policy.agent, known.mdp.num_observations
+    if agent.batched:
+        states = np.arange(num_observations)
+        actions = np.asarray(agent.act(states, np.zeros(len(states), np.bool_), False)[0])
+    else:
+        actions = np.array([agent.act(state, False, False)[0] for state in range(num_observations)])
+    probability = np.full((num_observations, known.mdp.num_actions), policy.epsilon / known.mdp.num_actions)
+    probability[np.arange(num_observations), actions] += 1 - policy.epsilon
+    return policy_return(known.mdp, probability, known.horizon)
+
+
+def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str) -> list[float]:
+    """Undiscounted returns, from raw rewards, of `episodes` episodes in environments of their own.
+
+    Environment i plays a fixed share of them, so that short episodes are not favoured.
+    """
+    agent = policy.agent
+    num_envs = min(episodes, config.env.num_envs) if agent.batched else 1
+    env = make_env(
+        config.env.id,
+        config.protocol,
+        seed=seed,
+        stream=stream,
+        training=False,
+        batched=agent.batched,
+        num_envs=num_envs,
+        kwargs=config.env.kwargs,
+        wrappers=config.env.wrappers,
+    )
+    try:
+        obs = env.reset()
+        first: Any = np.ones(num_envs, np.bool_) if agent.batched else True
+        running = np.zeros(num_envs)
+        returns: list[list[float]] = [[] for _ in range(num_envs)]
+        share = [episodes // num_envs + (i < episodes % num_envs) for i in range(num_envs)]
+        left = episodes
+        while left:
+            obs, reward, _, last, _ = env.step(policy.act(obs, first))
+            first = last
+            running += reward
+            if not (last.any() if agent.batched else last):
+                continue
+            for i in np.flatnonzero(last):
+                if len(returns[i]) < share[i]:
+                    returns[i].append(float(running[i]))
+                    left -= 1
+                running[i] = 0.0
+    finally:
+        env.close()
+    return [r for row in returns for r in row]
+
+
+def evaluate_policy(
+    config: Config, policy: Policy, *, agent_steps: int, episodes: int | None = None, seed: int | None = None
+) -> dict[str, Any]:
+    """A run's evaluation, as `summary.json` and `qladder evaluate --json` give it.
+
+    `mean` is the exact return where the model is known and `episodes` is None, else the mean of the played ones.
+    """
+    known = truth(config)
+    count = config.protocol.evaluation.episodes if episodes is None else episodes
+    seed = config.run.seed if seed is None else seed
+    returns = play(config, policy, count, seed, "evaluation")
+    exact = None if known is None else exact_return(policy, known)
+    mean = exact if exact is not None and episodes is None else float(np.mean(returns))
+    return {
+        "mean": mean,
+        "iqm": iqm(returns),
+        "interval": list(mean_interval(returns)),
+        "returns": returns,
+        "episodes": count,
+        "exact": exact,
+        "human_normalized": human_normalized(config.env.id, mean),
+        "protocol": config.protocol.name,
+        "checkpoint_agent_steps": agent_steps,
+        "optimal_return": None if known is None else known.optimal_return,
+        "optimal_return_in_limit": None if known is None else known.optimal_return_in_limit,
+    }
+
+
+def human_normalized(env_id: str, score: float) -> float | None:
+    """0 for the random player of the 57-game table, 1 for its human (30-minute cap); None for other environments."""
+    row = _human_table().get(env_id.removeprefix("ALE/").partition("-")[0]) if env_id.startswith("ALE/") else None
+    return None if row is None else (score - row[0]) / (row[1] - row[0])
+
+
+@lru_cache(maxsize=1)
+def _human_table() -> dict[str, list[float]]:
+    return read_toml(CONFIGS / "references" / "atari-human.toml")["scores"]

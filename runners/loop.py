@@ -1,0 +1,85 @@
+"""Who calls whom: the one training loop of all agents, and the exact ratio of updates to agent steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qladder.agents.agent import Agent, Metrics
+from qladder.envs.spec import Env, TimeStep
+from qladder.replay.types import Step
+
+
+class Moment(NamedTuple):
+    """After one agent step in each environment, and the updates that were due."""
+
+    agent_steps: int
+    updates: int
+    time_step: TimeStep
+    metrics: Metrics | None  # of the last update, where there was one
+
+
+class Ratio:
+    """`updates` updates for every `every` agent steps after the first `start`, however many environments step at once."""
+
+    def __init__(self, start: int, every: int, updates: int, done: int = 0) -> None:
+        self._start, self._every, self._updates, self.done = start, every, updates, done
+
+    def due(self, agent_steps: int) -> int:
+        """How many updates are owed at this many agent steps; they count as done."""
+        owed = max(0, (agent_steps - self._start) // self._every) * self._updates - self.done
+        self.done += owed
+        return owed
+
+
+def interact(env: Env, agent: Agent, ratio: Ratio, clip_rewards: bool, agent_steps: int = 0) -> Iterator[Moment]:
+    """Acts, remembers and learns for ever; whoever consumes this decides when to stop."""
+    num_envs = env.spec.num_envs
+    obs = env.reset()
+    first: Any = np.ones(num_envs, np.bool_) if env.spec.batched else True
+    while True:
+        action, extras = agent.act(obs, first, True)
+        time_step = env.step(action)
+        reward = clip(time_step.reward) if clip_rewards else time_step.reward
+        agent.observe(Step(obs, action, reward, time_step.discount, time_step.last, time_step.next_obs, extras))
+        agent_steps += num_envs
+        due = ratio.due(agent_steps)
+        metrics = agent.learn(due) if due else None
+        yield Moment(agent_steps, ratio.done, time_step, metrics)
+        obs, first = time_step.obs, time_step.last
+
+
+def clip(reward: Any) -> Any:
+    """Rewards clipped to [-1, 1] (Mnih et al. 2015)."""
+    return np.clip(reward, -1.0, 1.0) if isinstance(reward, np.ndarray) else min(max(reward, -1.0), 1.0)
+
+
+class Episodes:
+    """Returns and lengths of finished episodes, from raw rewards."""
+
+    def __init__(self, env: Env, count: int = 0) -> None:
+        self._batched = env.spec.batched
+        self._return: Any = np.zeros(env.spec.num_envs) if self._batched else 0.0
+        self._length: Any = np.zeros(env.spec.num_envs, np.int64) if self._batched else 0
+        self.count = count
+        self.finished: list[tuple[float, int]] = []  # (return, agent steps), taken away by whoever logs them
+
+    def add(self, time_step: TimeStep) -> None:
+        """Takes in one agent step."""
+        self._return += time_step.reward
+        self._length += 1
+        if not self._batched:
+            if time_step.last:
+                self._finish(self._return, self._length)
+                self._return, self._length = 0.0, 0
+        elif time_step.last.any():
+            for i in np.flatnonzero(time_step.last):
+                self._finish(float(self._return[i]), int(self._length[i]))
+            self._return[time_step.last] = 0
+            self._length[time_step.last] = 0
+
+    def _finish(self, episode_return: float, length: int) -> None:
+        self.count += 1
+        self.finished.append((episode_return, length))

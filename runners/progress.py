@@ -1,0 +1,80 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere, always on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qladder.runners.config import Config
+
+SECONDS_BETWEEN_LINES = 10
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Agent steps done, rate, time left, latest returns."""
+
+    def __init__(self, config: Config, *, enabled: bool) -> None:
+        self._config, self._enabled = config, enabled
+        self._bar: Any = None
+        self._task: Any = None
+        self._said = time.monotonic()
+        self._eval = ""
+
+    def start(self, agent_steps: int, folder: Path) -> None:
+        """Says what starts and where its settings came from."""
+        if not self._enabled:
+            return
+        config = self._config
+        say(
+            f"{config.agent_name} on {config.env.id}, seed {config.run.seed}, protocol {config.protocol.name} -> {folder}"
+        )
+        say(
+            f"settings: class defaults < {' < '.join(config.sources)}" if config.sources else "settings: class defaults"
+        )
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn(),
+                console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._task = self._bar.add_task("", total=config.run.steps, completed=agent_steps)
+            self._bar.start()
+
+    def update(self, agent_steps: int, values: Mapping[str, Any]) -> None:
+        """After each logged measurement."""
+        if not self._enabled:
+            return
+        rate = values["time/steps_per_second"]
+        train = f", return {values['train/episode_return']:.4g}" if "train/episode_return" in values else ""
+        text = f"{rate:,.0f} steps/s{train}{self._eval}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=agent_steps, description=text)
+        elif time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
+            left = (self._config.run.steps - agent_steps) / max(rate, 1e-9)
+            say(f"{agent_steps:,} of {self._config.run.steps:,} agent steps, {text}, {left:,.0f} s left at most")
+            self._said = time.monotonic()
+
+    def evaluated(self, mean: float) -> None:
+        """After each evaluation."""
+        self._eval = f", evaluation {mean:.4g}"
+
+    def note(self, text: str) -> None:
+        """What goes on beside training."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+
+    def stop(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,150 @@
+"""A run's folder: its name, its identity, and the files written at its start and end."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from qladder.envs.errors import UserError
+from qladder.runners.config import CONFIGS, Config
+from qladder.runners.settings import Table
+
+
+def run_name(config: Config) -> str:
+    """`<agent>__<env>__s<seed>` with everything that a folder's name may not hold replaced."""
+    return "__".join(
+        re.sub(r"[^\w.-]+", "-", part) for part in (config.agent_name, config.env.id, f"s{config.run.seed}")
+    )
+
+
+def open_folder(path: Path, *, resume: bool) -> None:
+    """Makes the folder of a run; UserError where it holds one already (unless resumed) or cannot be written."""
+    if path.exists() and not resume:
+        raise UserError(f"{path} exists already: --resume goes on with it, --out or --name starts beside it")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writing"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def write_config(path: Path, config: Config) -> None:
+    """The resolved settings; `qladder train --config` on this file repeats the run."""
+    import tomli_w
+
+    (path / "config.toml").write_text(tomli_w.dumps(config.table()), encoding="utf-8")
+
+
+def settings_hash(config: Config) -> str:
+    """What two runs share that differ in their seed (and machine) only."""
+    table: Table = config.table()
+    own = ("seed", "device", "threads", "log_every", "checkpoint_every", "checkpoint_replay")
+    table["run"] = {k: v for k, v in table["run"].items() if k not in own}
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def identity(config: Config, device: str) -> dict[str, Any]:
+    """Everything that may explain a difference between two runs."""
+    import gymnasium
+    import numpy as np
+
+    atari = config.env.id.startswith("ALE/")
+    rom: dict[str, str] = {}
+    if atari:
+        from qladder.envs.atari import rom_md5
+
+        rom = {"rom_md5": rom_md5(config.env.id)}
+    return {
+        "agent": config.agent_name,
+        "env": config.env.id,
+        "seed": config.run.seed,
+        "protocol": protocol_stamp(config),
+        "settings_from": list(config.sources),
+        "settings_hash": settings_hash(config),
+        "versions": {
+            "qladder": importlib.metadata.version("qladder"),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "gymnasium": gymnasium.__version__,
+            **{name: importlib.metadata.version(name) for name in ("torch", "ale-py")},
+        },
+        **rom,
+        "git": _git(),
+        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
+        "device": device,
+        "threads": config.run.threads,
+        "command_line": " ".join(["qladder", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "ended": None,
+        "exit_reason": None,
+    }
+
+
+def protocol_stamp(config: Config) -> dict[str, Any]:
+    """Name, version and hash of the run's protocol."""
+    protocol = config.protocol
+    return {"name": protocol.name, "version": protocol.version, "hash": protocol.hash}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file that is there whole or not at all."""
+    beside = path.with_name(f".{path.name}.writing")
+    beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    replace_file(beside, path)
+
+
+def replace_file(beside: Path, path: Path) -> None:
+    """Moves a finished file to its name."""
+    os.replace(beside, path)
+
+
+def same_run(path: Path, config: Config) -> None:
+    """UserError, naming the first field that differs, unless `config` is that of the run in `path` (steps aside)."""
+    from qladder.runners.config import resolve
+
+    old = resolve(None, None, {}, path / "config.toml")
+    longer = ("steps", "episodes", "eval_every", "checkpoint_every", "device")
+    for section, now in config.table().items():
+        for name, value in now.items():
+            before = old.table().get(section, {}).get(name)
+            if before != value and not (section == "run" and name in longer):
+                raise UserError(
+                    f"--resume: {section}.{name} was {before!r} and is {value!r} now; a run keeps its settings"
+                )
+
+
+def with_steps(config: Config, steps: int) -> Config:
+    """The same settings for another number of agent steps."""
+    return replace(config, run=replace(config.run, steps=steps))
+
+
+def _git() -> dict[str, Any] | None:
+    def ask(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=CONFIGS, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,176 @@
+"""Settings as data: layers of plain tables merged, checked against frozen dataclasses, and written back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qladder.envs.errors import UserError, nearest
+
+Table = dict[str, Any]
+
+
+def read_toml(path: Path) -> Table:
+    """A TOML file as a table; UserError for one that cannot be read or does not end."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+
+
+def merge(*layers: Mapping[str, Any]) -> Table:
+    """Tables laid over one another, the later winning; tables in them likewise."""
+    result: Table = {}
+    for layer in layers:
+        for key, value in layer.items():
+            below = result.get(key)
+            both = isinstance(value, Mapping) and isinstance(below, Mapping)
+            result[key] = merge(below, value) if both else merge(value) if isinstance(value, Mapping) else value  # type: ignore[arg-type]
+    return result
+
+
+def parse_flags(arguments: Sequence[str], sections: Sequence[str]) -> tuple[Table, list[str]]:
+    """`--section.field value ...` flags as a table, and the arguments that are none; dashes in fields are underscores.
+
+    A value is read as TOML where it can be (`3`, `1e-4`, `true`, `[64, 64]`), else as text; several make a list.
+    """
+    table: Table = {}
+    rest: list[str] = []
+    i = 0
+    while i < len(arguments):
+        flag, equals, value = arguments[i].partition("=")
+        i += 1
+        section, dot, field = flag.removeprefix("--").partition(".")
+        if not (flag.startswith("--") and dot):
+            rest.append(arguments[i - 1])
+            continue
+        if section not in sections:
+            raise UserError(f"{flag}: there is no section '{section}'{nearest(section, sections)}")
+        values = [value] if equals else []
+        while not equals and i < len(arguments) and not arguments[i].startswith("--"):
+            values.append(arguments[i])
+            i += 1
+        if not values:
+            raise UserError(f"{flag}: a value is missing")
+        read = [_literal(v) for v in values]
+        leaf: Table = {}
+        inner = leaf
+        *path, last = field.split(".")
+        for name in path:
+            inner = inner.setdefault(name.replace("-", "_"), {})
+        inner[last.replace("-", "_")] = read[0] if len(read) == 1 else read
+        table = merge(table, {section: leaf})
+    return table, rest
+
+
+def build(cls: type, table: Mapping[str, Any], where: str) -> Any:
+    """An instance of a frozen dataclass from a table; fields that are absent take the class's defaults.
+
+    A number stands for a constant schedule, a single value for a list of one, and "none" for nothing.
+
+    Raises:
+        UserError: an unknown field (with the nearest name), or a value of the wrong type or out of range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    complete = _complete(cls, table, where)
+    try:
+        return TypeAdapter(cls).validate_json(json.dumps(complete), strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = ".".join(str(p) for p in problem["loc"] if not _is_branch(p))
+        raise UserError(f"{where}.{path} = {problem['input']!r}: {_lower(problem['msg'])}") from error
+
+
+def dump(config: Any) -> Table:
+    """A dataclass as a TOML table: nothing becomes "none", tuples become lists."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def fields_help(cls: type, table: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, current value and meaning of every field, the meaning being the string under it in the source."""
+    import ast
+    import inspect
+    import textwrap
+
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    meaning = {
+        a.target.id: ast.literal_eval(b.value)
+        for a, b in zip(body, body[1:], strict=False)
+        if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr) and isinstance(a.target, ast.Name)
+    }
+    complete = _complete(cls, table, "")
+    return [(f.name, json.dumps(complete.get(f.name)), meaning.get(f.name, "")) for f in dataclasses.fields(cls)]
+
+
+def _complete(cls: type, table: Mapping[str, Any], where: str) -> Table:
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    for name in table:
+        if name not in names:
+            raise UserError(
+                f"{where}.{name}: there is no such field{nearest(name, names) or '; there are ' + ', '.join(names)}"
+            )
+    complete: Table = {}
+    for f in dataclasses.fields(cls):
+        default: Any = dataclasses.MISSING
+        if f.default is not dataclasses.MISSING:
+            default = _plain(f.default, None)
+        elif f.default_factory is not dataclasses.MISSING:
+            default = _plain(f.default_factory(), None)
+        value = table.get(f.name, default)
+        if value is dataclasses.MISSING:
+            continue
+        complete[f.name] = _coerce(hints[f.name], value, default, f"{where}.{f.name}")
+    return complete
+
+
+def _coerce(hint: Any, value: Any, default: Any, where: str) -> Any:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if type(None) in options and value == "none":
+        return None
+    nested = next((o for o in options if dataclasses.is_dataclass(o)), None)
+    if nested is not None:
+        if isinstance(value, int | float) and not isinstance(value, bool) and nested.__name__ == "Schedule":
+            return {"start": value, "end": value, "over": 0}
+        if isinstance(value, Mapping):
+            return _complete(nested, merge(default, value) if isinstance(default, Mapping) else value, where)  # type: ignore[arg-type]
+    if any(typing.get_origin(o) is tuple for o in options) and isinstance(value, str | int | float):
+        return [value]
+    return value
+
+
+def _plain(value: Any, none: Any = "none") -> Any:
+    if value is None:
+        return none
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name), none) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(v, none) for v in value]
+    if isinstance(value, Mapping):
+        return {k: _plain(v, none) for k, v in value.items()}
+    return value
+
+
+def _literal(text: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _is_branch(part: Any) -> bool:
+    """Whether pydantic put the name of a type of a union, not of a field, into a location."""
+    return isinstance(part, str) and ("[" in part or part in ("int", "float", "str", "bool", "Schedule"))
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]

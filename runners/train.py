@@ -1,0 +1,372 @@
+"""Trains one agent on one environment and leaves a run folder behind."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qladder.agents.agent import Agent
+from qladder.agents.schedules import Clocks
+from qladder.envs.errors import UserError
+from qladder.envs.gym import load_attribute
+from qladder.envs.make import make_env
+from qladder.envs.spec import Env, EnvSpec
+from qladder.runners import checkpoint
+from qladder.runners.config import Config, agent_entry, resolve
+from qladder.runners.evaluate import Policy, Truth, evaluate_policy, exact_return, play, truth
+from qladder.runners.loop import Episodes, Moment, Ratio, interact
+from qladder.runners.metrics import Metrics
+from qladder.runners.progress import Progress, say
+from qladder.runners.run_folder import (
+    identity,
+    open_folder,
+    protocol_stamp,
+    run_name,
+    same_run,
+    settings_hash,
+    write_config,
+    write_json,
+)
+from qladder.runners.stop import Stop
+
+Result = dict[str, Any]
+
+
+def train(
+    agent: str | None = None,
+    env: str | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    out: Path | str = "runs",
+    name: str | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> Result:
+    """Trains, evaluates the final weights by the protocol, and returns what `qladder train --json` prints.
+
+    Args:
+        settings: fields by section over the shipped ones, e.g. `{"run": {"steps": 5000, "seed": 1}}`.
+        config: a TOML file between the shipped settings and `settings`, such as a run's config.toml.
+        out: folder in which the run's folder is made.
+        name: name of the run's folder; by default agent, environment and seed.
+        resume: go on from the newest good checkpoint of that folder.
+        progress: show progress on standard error.
+
+    Raises:
+        UserError: settings that do not fit, or a folder that exists already.
+        EnvironmentFaultError: the environment failed; the last checkpoint is intact.
+    """
+    resolved = resolve(agent, env, settings or {}, config)
+    folder = Path(out) / (name or run_name(resolved))
+    if resume and (folder / "config.toml").exists():
+        same_run(folder, resolved)
+    run = _Run(resolved, folder, resume=resume, progress=progress)
+    return run.go()
+
+
+def make_environment(config: Config, batched: bool) -> Env:
+    """The training environments of a run."""
+    return make_env(
+        config.env.id,
+        config.protocol,
+        seed=config.run.seed,
+        batched=batched,
+        num_envs=config.env.num_envs,
+        kwargs=config.env.kwargs,
+        wrappers=config.env.wrappers,
+    )
+
+
+def make_agent(config: Config, spec: EnvSpec, device: str) -> Agent:
+    """A fresh agent with the run's settings and seed."""
+    replay = {} if config.replay is None else {"replay": config.replay}
+    cls = agent_class(config)
+    return cls(config.agent, spec, seed=config.run.seed, device=device, **replay)
+
+
+def agent_class(config: Config) -> Any:
+    """The class of the run's agent."""
+    return load_attribute(agent_entry(config.agent_name).cls, "agent")
+
+
+def set_up_torch(config: Config, cls: Any) -> str:
+    """Sets torch's threads where the agent uses torch, and says which device it gets."""
+    if config.run.device == "cpu" and config.replay is None:
+        return "cpu"
+    if config.replay is None:
+        if config.run.device == "cuda":
+            raise UserError(f"run.device = 'cuda': {config.agent_name} computes on the CPU")
+        return "cpu"
+    import torch
+
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    if config.run.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("run.device = 'cuda': torch finds no CUDA device here; auto or cpu work")
+    return "cuda" if config.run.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+class _Run:
+    """One training run from its folder to its summary."""
+
+    def __init__(self, config: Config, folder: Path, *, resume: bool, progress: bool) -> None:
+        self._config, self._folder = config, folder
+        cls = agent_class(config)
+        self._device = set_up_torch(config, cls)
+        self._env = make_environment(config, cls.batched)
+        spec = self._env.spec
+        if config.replay is not None:
+            _enough_to_learn(config, spec)
+        self._agent = make_agent(config, spec, self._device)
+        open_folder(folder, resume=resume)
+        self._frames_per_step = spec.frames_per_step
+        self._policy = Policy(self._agent, spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
+        self._truth: Truth | None = truth(config)
+        self._seconds_before, self._curve = 0.0, []
+        self._agent_steps = self._updates = episodes = 0
+        restored = self._restore() if resume else None
+        if restored is not None:
+            self._agent_steps, self._updates, episodes = (restored[k] for k in ("agent_steps", "updates", "episodes"))
+            self._seconds_before, self._curve = restored["seconds"], restored["curve"]
+        self._episodes = Episodes(self._env, episodes)
+        self._metrics = Metrics(folder, keep_until=None if restored is None else self._agent_steps)
+        self._manifest = identity(config, self._device)
+        self._progress = Progress(config, enabled=progress)
+        self._started = self._logged_at = time.monotonic()
+        self._logged_steps, self._latest = self._agent_steps, None
+        self._evaluating = 0.0
+
+    def go(self) -> Result:
+        config, run = self._config, self._config.run
+        write_config(self._folder, config)
+        write_json(self._folder / "manifest.json", self._manifest)
+        self._progress.start(self._agent_steps, self._folder)
+        reason = "failed"
+        try:
+            with Stop() as stop:
+                reason = self._train(stop)
+            self._save()
+            final = self._finish(reason) if reason == "finished" else None
+        except BaseException as error:
+            reason = f"failed: {error}" if reason == "failed" else reason
+            raise
+        finally:
+            self._progress.stop()
+            self._metrics.close()
+            self._env.close()
+            self._manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
+            write_json(self._folder / "manifest.json", self._manifest)
+        return {
+            "run": str(self._folder),
+            "agent_steps": self._agent_steps,
+            "frames": self._clocks.frames,
+            "updates": self._updates,
+            "episodes": self._episodes.count,
+            "seconds": self._seconds,
+            "exit_reason": reason,
+            "seed": run.seed,
+            "evaluation": final,
+        }
+
+    def _train(self, stop: Stop) -> str:
+        run = self._config.run
+        if self._done():
+            return "finished"
+        ratio = Ratio(run.learning_starts, run.update_every, run.updates, self._updates)
+        every = {
+            self._log: run.log_every,
+            self._evaluate: run.eval_every or max(run.steps // 20, 1),
+            self._save: run.checkpoint_every or max(run.steps // 4, 1),
+        }
+        due = {action: (self._agent_steps // period + 1) * period for action, period in every.items()}
+        next_due = min(*due.values(), run.steps)
+        episode_limit = run.episodes
+        episodes = self._episodes
+        moments = interact(self._env, self._agent, ratio, self._config.protocol.clip_rewards, self._agent_steps)
+        for moment in moments:
+            episodes.add(moment.time_step)
+            if moment.metrics is not None:
+                self._latest = moment.metrics
+            if moment.agent_steps >= next_due or stop.signal is not None:
+                self._take(moment)
+                for action, period in every.items():
+                    if moment.agent_steps >= due[action]:
+                        action()
+                        due[action] = (moment.agent_steps // period + 1) * period
+                next_due = min(*due.values(), run.steps)
+                if moment.agent_steps >= run.steps:
+                    return "finished"
+                if stop.signal is not None:
+                    return stop.reason
+            if episode_limit is not None and episodes.count >= episode_limit:
+                self._take(moment)
+                return "finished"
+        raise AssertionError("the loop has no end of its own")
+
+    def _take(self, moment: Moment) -> None:
+        self._agent_steps, self._updates = moment.agent_steps, moment.updates
+
+    def _done(self) -> bool:
+        run = self._config.run
+        return self._agent_steps >= run.steps or (run.episodes is not None and self._episodes.count >= run.episodes)
+
+    @property
+    def _clocks(self) -> Clocks:
+        return Clocks(self._agent_steps * self._frames_per_step, self._agent_steps, self._updates)
+
+    @property
+    def _seconds(self) -> float:
+        """Wall-clock seconds of training, evaluations not counted."""
+        return self._seconds_before + time.monotonic() - self._started - self._evaluating
+
+    def _log(self) -> None:
+        now = time.monotonic()
+        rate = (self._agent_steps - self._logged_steps) / max(now - self._logged_at, 1e-9)
+        values: dict[str, Any] = dict(self._latest or {})
+        if self._episodes.finished:
+            returns, lengths = zip(*self._episodes.finished, strict=True)
+            values |= {"train/episode_return": np.mean(returns), "train/episode_length": np.mean(lengths)}
+            self._episodes.finished.clear()
+        values |= {"time/seconds": self._seconds, "time/steps_per_second": rate}
+        self._metrics.write(self._clocks, self._episodes.count, values)
+        self._logged_at, self._logged_steps = now, self._agent_steps
+        self._progress.update(self._agent_steps, values)
+
+    def _evaluate(self) -> None:
+        started = time.monotonic()
+        if self._truth is not None:
+            mean = exact_return(self._policy, self._truth)
+        else:
+            stream = f"evaluation-at-{self._agent_steps}"
+            mean = float(
+                np.mean(play(self._config, self._policy, self._config.run.eval_episodes, self._config.run.seed, stream))
+            )
+        self._evaluating += time.monotonic() - started
+        self._logged_at += time.monotonic() - started
+        self._add_to_curve(mean)
+
+    def _add_to_curve(self, mean: float) -> None:
+        if self._curve and self._curve[-1]["agent_steps"] == self._agent_steps:
+            self._curve.pop()
+        else:
+            values = {"eval/return": mean, "time/seconds": self._seconds}
+            self._metrics.write(self._clocks, self._episodes.count, values)
+        point = {**self._clocks._asdict(), "episodes": self._episodes.count, "seconds": self._seconds, "mean": mean}
+        self._curve.append(point)
+        self._progress.evaluated(mean)
+
+    def _finish(self, reason: str) -> Result:
+        self._progress.note("evaluating the final weights")
+        final = evaluate_policy(self._config, self._policy, agent_steps=self._agent_steps)
+        self._add_to_curve(final["mean"])
+        summary = {
+            "agent": self._config.agent_name,
+            "env": self._config.env.id,
+            "family": self._config.family,
+            "seed": self._config.run.seed,
+            "protocol": protocol_stamp(self._config),
+            "steps": self._config.run.steps,
+            **self._clocks._asdict(),
+            "episodes": self._episodes.count,
+            "seconds": self._seconds,
+            "exit_reason": reason,
+            "settings_hash": settings_hash(self._config),
+            "evaluation": final,
+            "curve": self._curve,
+        }
+        write_json(self._folder / "summary.json", summary)
+        return final
+
+    def _save(self) -> None:
+        state = self._agent.state_dict()
+        if not self._config.run.checkpoint_replay:
+            state.pop("replay", None)
+        counters = {
+            **self._clocks._asdict(),
+            "episodes": self._episodes.count,
+            "seconds": self._seconds,
+            "curve": self._curve,
+        }
+        checkpoint.save(self._folder, self._agent_steps, {"agent": state, "run": counters})
+
+    def _restore(self) -> dict[str, Any] | None:
+        found = restore(self._folder, self._agent)
+        if found is None:
+            say(f"{self._folder} holds no good checkpoint: starting afresh")
+            return None
+        say(f"going on from {found[0]}")
+        return found[1]
+
+
+def restore(folder: Path, agent: Agent) -> tuple[Path, dict[str, Any]] | None:
+    """Loads the newest good checkpoint into `agent`; which one, and the run's counters. None where there is none."""
+    for path in checkpoint.checkpoints(folder):
+        try:
+            state = checkpoint.load(path)
+        except checkpoint.BadCheckpointError as error:
+            say(f"{error}; trying the one before")
+            continue
+        agent.load_state_dict(state["agent"])
+        return path, state["run"]
+    return None
+
+
+def run_config(folder: Path) -> Config:
+    """The settings of a run from its folder; UserError where it is none."""
+    if not (folder / "config.toml").is_file():
+        raise UserError(f"{folder} is not a run folder: it holds no config.toml")
+    return resolve(None, None, {}, folder / "config.toml")
+
+
+def load(run: Path | str) -> Policy:
+    """The trained agent of a run folder, from its newest good checkpoint: `load(run).act(obs)`.
+
+    Raises:
+        UserError: not a run folder, or no good checkpoint in it.
+    """
+    return load_run(run)[1]
+
+
+def load_run(run: Path | str) -> tuple[Config, Policy, int]:
+    """A run's settings, its policy, and at how many agent steps the weights were saved."""
+    folder = Path(run)
+    config = run_config(folder)
+    cls = agent_class(config)
+    device = set_up_torch(config, cls)
+    env = make_environment(config, cls.batched)
+    env.close()
+    agent = make_agent(config, env.spec, device)
+    found = restore(folder, agent)
+    if found is None:
+        raise UserError(f"{folder} holds no good checkpoint")
+    policy = Policy(agent, env.spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
+    return config, policy, int(found[1]["agent_steps"])
+
+
+def evaluate(run: Path | str, episodes: int | None = None, seed: int | None = None) -> Result:
+    """Evaluates a run's newest good weights by its protocol; what `qladder evaluate --json` prints."""
+    if episodes is not None and episodes < 1:
+        raise UserError(f"--episodes {episodes}: must be at least 1")
+    config, policy, agent_steps = load_run(run)
+    return evaluate_policy(config, policy, agent_steps=agent_steps, episodes=episodes, seed=seed)
+
+
+def _enough_to_learn(config: Config, spec: EnvSpec) -> None:
+    needed = (config.replay.n_step + 1) * spec.num_envs
+    if config.run.learning_starts < needed:
+        raise UserError(
+            f"run.learning_starts = {config.run.learning_starts}: with a replay at least {needed} agent steps "
+            f"({spec.num_envs} environments, n_step {config.replay.n_step})"
+        )
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """A finished run's summary; None where there is none."""
+    path = folder / "summary.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
