@@ -18,7 +18,7 @@ from qladder.envs.make import make_env
 from qladder.envs.spec import Env, EnvSpec
 from qladder.runners import checkpoint
 from qladder.runners.config import Config, agent_entry, resolve
-from qladder.runners.evaluate import Policy, Truth, evaluate_policy, exact_return, play, truth
+from qladder.runners.evaluation import Policy, Truth, evaluate_policy, exact_return, play, truth
 from qladder.runners.loop import Episodes, Moment, Ratio, interact
 from qladder.runners.metrics import Metrics
 from qladder.runners.progress import Progress, say

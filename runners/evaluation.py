@@ -16,6 +16,8 @@ from qladder.runners.config import CONFIGS, Config
 from qladder.runners.settings import read_toml
 from qladder.runners.stats import iqm, mean_interval
 
+EVALUATION_ENVS = 20  # played side by side by agents that take arrays; part of what makes an evaluation repeatable
+
 
 class Policy:
     """A trained agent as evaluation sees it: greedy, but for the protocol's epsilon."""
@@ -84,7 +86,7 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str) 
     Environment i plays a fixed share of them, so that short episodes are not favoured.
     """
     agent = policy.agent
-    num_envs = min(episodes, config.env.num_envs) if agent.batched else 1
+    num_envs = min(episodes, EVALUATION_ENVS) if agent.batched else 1
     env = make_env(
         config.env.id,
         config.protocol,

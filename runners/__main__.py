@@ -1,0 +1,5 @@
+"""`python -m qladder.runners` is `qladder`."""
+
+from qladder.runners.cli import main
+
+main()

@@ -1,0 +1,209 @@
+"""Runs what is missing of a suite, side by side in processes of their own, then reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Gt, MinLen
+
+from qladder.envs.errors import UserError, nearest
+from qladder.runners.compare import Comparison, compare, render_table
+from qladder.runners.config import CONFIGS, Config, resolve
+from qladder.runners.progress import say
+from qladder.runners.report import write_report
+from qladder.runners.run_folder import run_name, settings_hash
+from qladder.runners.runs import find_runs
+from qladder.runners.settings import Table, build, read_toml
+
+
+@dataclass(frozen=True)
+class Task:
+    """One agent on one environment; `settings` lie over the shipped ones."""
+
+    agent: str
+    env: str
+    steps: Annotated[int, Gt(0)] | None = None
+    """Agent steps."""
+    episodes: Annotated[int, Gt(0)] | None = None
+    """Stop after this many episodes."""
+    at_least: float | None = None
+    """A seed passes with this score."""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def table(self, seed: int) -> Table:
+        """The settings of one seed, as `train` takes them."""
+        run: Table = {**self.settings.get("run", {}), "seed": seed, "threads": 1}
+        if self.steps is not None:
+            run["steps"] = self.steps
+        if self.episodes is not None:
+            run["episodes"] = self.episodes
+            run.setdefault("steps", 1_000_000_000)
+        return {**self.settings, "run": run}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks, each run with seeds 0, 1, ..."""
+
+    summary: str
+    seeds: Annotated[int, Gt(0)]
+    tasks: Annotated[tuple[Task, ...], MinLen(1)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a suite."""
+
+    task: Task
+    seed: int
+    config: Config
+    folder: Path
+
+    def done(self) -> bool:
+        """Whether its folder holds the finished run of just these settings."""
+        path = self.folder / "summary.json"
+        if not path.is_file():
+            return False
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        return bool(summary["settings_hash"] == settings_hash(self.config) and summary["exit_reason"] == "finished")
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """What a suite left behind."""
+
+    out: Path
+    report: Path | None
+    comparison: Comparison
+    failed: list[dict[str, Any]]
+    passed: list[dict[str, Any]]  # agent, env, at_least, passed, seeds; for tasks that name a score
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `qladder suite --json`."""
+        report = None if self.report is None else str(self.report)
+        failed = [*self.failed, *self.comparison.to_json()["failed"]]
+        return {**self.comparison.to_json(), "out": str(self.out), "report": report, "passed": self.passed, "failed": failed}
+
+    def print(self) -> None:
+        """The table of scores, and where the report is."""
+        from rich.console import Console
+
+        render_table(self.comparison, Console())
+        for row in self.passed:
+            print(f"{row['agent']} on {row['env']}: {row['passed']} of {row['seeds']} seeds reach {row['at_least']:g}")
+        for row in self.failed:
+            print(f"failed: {row['run']}: {row['reason']}")
+        print(f"report: {self.report}")
+
+
+def run_suite(
+    name: str, *, seeds: int | None = None, jobs: int | None = None, out: str | None = None, progress: bool = False
+) -> SuiteResult:
+    """Runs what is missing, `jobs` at a time (by default one per core, each with one thread), and writes the report.
+
+    Raises:
+        UserError: no such suite, or settings in it that do not fit.
+    """
+    for flag, value in (("--seeds", seeds), ("--jobs", jobs)):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} {value}: must be at least 1")
+    suite = load_suite(name)
+    folder = Path(out) if out is not None else Path("runs") / Path(name).stem
+    all_jobs = list(_jobs(suite, folder, seeds or suite.seeds))
+    missing = [job for job in all_jobs if not job.done()]
+    if progress:
+        say(f"{len(all_jobs)} runs, {len(all_jobs) - len(missing)} of them done already, in {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = _run_all(missing, jobs or os.cpu_count() or 1, progress)
+    finished = [job for job in all_jobs if job.done()]
+    found = find_runs([job.folder for job in finished]) if finished else None
+    comparison = compare(*found) if found else compare([])
+    report = write_report(found.runs, folder, title=f"qladder suite {Path(name).stem}") if found else None
+    return SuiteResult(folder, report, comparison, failed, _passed(suite, all_jobs))
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by name, or from a TOML file; UserError with the nearest name where there is none."""
+    path = Path(name) if name.endswith(".toml") else CONFIGS / "suites" / f"{name}.toml"
+    names = sorted(p.stem for p in (CONFIGS / "suites").glob("*.toml"))
+    if not path.is_file():
+        raise UserError(f"suite '{name}': there is no such suite{nearest(name, names)} (qladder list suites)")
+    table = read_toml(path)
+    tasks = [_task(t, f"{path.name} task {i + 1}") for i, t in enumerate(table.pop("task", []))]
+    return build(Suite, {**table, "tasks": tasks}, path.name)
+
+
+def _task(table: Table, where: str) -> Table:
+    build(Task, table, where)
+    return table
+
+
+def _jobs(suite: Suite, folder: Path, seeds: int) -> Iterator[Job]:
+    for task in suite.tasks:
+        for seed in range(seeds):
+            config = resolve(task.agent, task.env, task.table(seed))
+            yield Job(task, seed, config, folder / run_name(config))
+
+
+def _run_all(jobs: list[Job], side_by_side: int, progress: bool) -> list[dict[str, Any]]:
+    failed = []
+    started = time.monotonic()
+    with ThreadPoolExecutor(side_by_side) as pool:
+        futures = {pool.submit(_run_one, job): job for job in jobs}
+        for done, future in enumerate(as_completed(futures), start=1):
+            job = futures[future]
+            reason = future.result()
+            if reason is not None:
+                failed.append({"run": str(job.folder), "reason": reason})
+            if progress:
+                word = "failed" if reason is not None else "done"
+                say(f"{done} of {len(jobs)}: {job.folder.name} {word} ({time.monotonic() - started:.0f} s)")
+    return failed
+
+
+def _run_one(job: Job) -> str | None:
+    """Trains in a process of its own; why it failed, or None. A half-done run of the same settings goes on."""
+    import tomli_w
+
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    settings = job.folder.parent / f".{job.folder.name}.toml"
+    settings.write_text(tomli_w.dumps(job.config.table()), encoding="utf-8")
+    log = job.folder.parent / f".{job.folder.name}.log"
+    command = [sys.executable, "-m", "qladder.runners", "train", "--config", str(settings), "--json"]
+    command += ["--out", str(job.folder.parent), "--name", job.folder.name]
+    if job.folder.exists():
+        command.append("--resume")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with log.open("w", encoding="utf-8") as output:
+        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+    settings.unlink()
+    if status == 0:
+        log.unlink()
+        return None
+    last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"exit status {status}: {last[-1] if last else 'no output'} (log: {log})"
+
+
+def _passed(suite: Suite, jobs: list[Job]) -> list[dict[str, Any]]:
+    rows = []
+    for task in suite.tasks:
+        if task.at_least is None:
+            continue
+        scores = [
+            json.loads((job.folder / "summary.json").read_text(encoding="utf-8"))["evaluation"]["mean"]
+            for job in jobs
+            if job.task is task and job.done()
+        ]
+        passed = sum(score >= task.at_least for score in scores)
+        row = {"agent": task.agent, "env": task.env, "at_least": task.at_least, "passed": passed, "seeds": len(scores)}
+        rows.append({**row, "scores": scores})
+    return rows
