@@ -15,7 +15,8 @@ class Agent(Protocol):
     """Acts and learns.
 
     An agent class is called as `Class(config, spec, seed=int, device=str)`, plus `replay=config` where its `Config`
-    names a `replay` section. A class attribute `evaluation_epsilon` overrides the protocol's. It raises `UserError` for an environment that it cannot play.
+    names a `replay` section. It raises `UserError` for an environment that it cannot play. A class attribute
+    `evaluation_epsilon` overrides the protocol's.
     """
 
     Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None

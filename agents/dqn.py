@@ -102,7 +102,7 @@ class DQN:
         for group in self._optimizer.param_groups:
             group["lr"] = self._config.learning_rate(self.clocks)
         self._optimizer.zero_grad(set_to_none=True)
-        mean_loss.backward()
+        torch.autograd.backward(mean_loss)
         if self._config.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._online.parameters(), self._config.max_grad_norm, foreach=True)
         self._optimizer.step()
@@ -113,7 +113,8 @@ class DQN:
 
     @torch.no_grad()
     def _copy_to_target(self) -> None:
-        online, target = list(self._online.parameters()), list(self._target.parameters())
+        online: list[Tensor] = list(self._online.parameters())
+        target: list[Tensor] = list(self._target.parameters())
         if self._config.target_tau == 1:
             torch._foreach_copy_(target, online)
         else:

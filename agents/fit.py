@@ -29,7 +29,8 @@ def bounds(
     spec: EnvSpec, low: Sequence[float] | None, high: Sequence[float] | None, reach: float
 ) -> tuple[Sequence[float], Sequence[float]]:
     """The bounds of each dimension: those given, else the environment's, else (beyond 1e3) `-reach` and `reach`."""
-    assert spec.low is not None and spec.high is not None
+    assert spec.low is not None
+    assert spec.high is not None
     wide = [not (lo > -1e3 and hi < 1e3) for lo, hi in zip(spec.low, spec.high, strict=True)]
     own_low = [-reach if w else lo for w, lo in zip(wide, spec.low, strict=True)]
     own_high = [reach if w else hi for w, hi in zip(wide, spec.high, strict=True)]

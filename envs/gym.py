@@ -26,7 +26,9 @@ def make_gym(
     wrappers: Sequence[str] = (),
     render_mode: str | None = None,
 ) -> gymnasium.Env[Any, Any]:
-    """The environment itself, with the protocol's time limit and the user's wrappers (`module:function`, innermost first).
+    """The environment itself, with the protocol's time limit and the user's wrappers (`module:function`).
+
+    Wrappers are put on in their order, the first innermost.
 
     Raises:
         UserError: no such id, an argument or a wrapper that it does not take, or a package that is missing.
@@ -94,7 +96,7 @@ class GymEnv:
             raise self._fault(f"step raised {type(error).__name__}: {_first_line(error)}") from error
         self._steps += 1
         next_obs = self._observe(obs)
-        reward = float(reward)  # type: ignore[arg-type]
+        reward = float(reward)
         if not math.isfinite(reward):
             raise self._fault(f"the reward is {reward}")
         last = bool(terminated or truncated)
@@ -175,7 +177,7 @@ def _sizes(space: spaces.Space[Any]) -> list[int] | None:
     if isinstance(space, spaces.MultiDiscrete):
         return [int(n) for n in np.ravel(space.nvec)]
     if isinstance(space, spaces.Tuple) and all(isinstance(s, spaces.Discrete) for s in space):
-        return [int(s.n) for s in space]  # type: ignore[attr-defined]
+        return [int(s.n) for s in space]
     return None
 
 

@@ -8,7 +8,10 @@ import numpy as np
 
 
 def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
-    """The generator of one named stream, e.g. `generator(seed, "explore")`; distinct seeds, names and keys share no stream."""
+    """The generator of one named stream, e.g. `generator(seed, "explore")`.
+
+    Distinct seeds, names and keys share no stream.
+    """
     return np.random.Generator(np.random.PCG64(_sequence(seed, stream, key)))
 
 

@@ -28,14 +28,16 @@ class Ring:
     def shift(self, index: Index, by: Index | int) -> Index:
         """The slots `by` steps later (earlier where negative) in the same rings; shapes broadcast."""
         base = index - index % self.slots
-        return base + (index - base + by) % self.slots
+        shifted: Index = base + (index - base + by) % self.slots
+        return shifted
 
     def age(self, index: Index) -> Index:
         """How many slots of the same ring were written after this one."""
-        return (self.written[index // self.slots] - 1 - index) % self.slots
+        age: Index = (self.written[index // self.slots] - 1 - index) % self.slots
+        return age
 
     def span(self, history: int) -> tuple[Index, Index]:
-        """Per environment, the first slot (counted as `written` is) with `history` older ones intact, and how many follow.
+        """Per environment, the first slot with `history` older ones intact (as `written` counts), and how many follow.
 
         The newest slot is not among them: what its step led to is not written yet.
         """

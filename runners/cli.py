@@ -57,7 +57,10 @@ def train(
     from qladder.runners import training
     from qladder.runners.settings import merge
 
-    short = {"run": {"steps": steps, "seed": seed, "device": device}, "env": {"protocol": protocol}}
+    short: dict[str, dict[str, Any]] = {
+        "run": {"steps": steps, "seed": seed, "device": device},
+        "env": {"protocol": protocol},
+    }
     given = {section: {k: v for k, v in table.items() if v is not None} for section, table in short.items()}
     settings = merge({k: v for k, v in given.items() if v}, _flags)
     result = training.train(
@@ -68,17 +71,22 @@ def train(
     elif result["exit_reason"] == "finished":
         print(f"{result['run']}: {_score(result['evaluation'])} after {result['agent_steps']:,} agent steps")
     else:
-        print(f"{result['exit_reason']} at {result['agent_steps']:,} agent steps, saved; go on with --resume", file=sys.stderr)
+        print(
+            f"{result['exit_reason']} at {result['agent_steps']:,} agent steps, saved; go on with --resume",
+            file=sys.stderr,
+        )
     codes = {"finished": 0, "interrupted": 130, "terminated": 143}
     sys.exit(codes[result["exit_reason"]])
 
 
-def evaluate(run: Positional[Path], /, *, episodes: int | None = None, seed: int | None = None, json: Json = False) -> None:
+def evaluate(
+    run: Positional[Path], /, *, episodes: int | None = None, seed: int | None = None, json: Json = False
+) -> None:
     """Play a run's newest weights by its protocol and print the score.
 
     Args:
         run: A run folder.
-        episodes: Play this many and score their mean; by default the protocol's number, or the exact return where known.
+        episodes: Play this many and score their mean; by default the protocol's number, or the exact return if known.
         seed: Seed of the evaluation; by default the run's.
     """
     from qladder.runners.training import evaluate as job
@@ -181,7 +189,10 @@ def report(
 
 
 def list_(
-    what: Positional[Literal["all", "agents", "envs", "protocols", "suites", "references"]] = "all", /, *, json: Json = False
+    what: Positional[Literal["all", "agents", "envs", "protocols", "suites", "references"]] = "all",
+    /,
+    *,
+    json: Json = False,
 ) -> None:
     """What there is: agents, environments, protocols, suites, references.
 

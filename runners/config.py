@@ -233,9 +233,8 @@ def _shipped(entry: AgentEntry, family: str, env: str) -> tuple[list[Table], lis
 def _sections(table: Mapping[str, Any], where: str) -> Table:
     for name, value in table.items():
         if name not in SECTIONS:
-            raise UserError(
-                f"{where}: there is no section '{name}'{nearest(name, SECTIONS) or '; there are ' + ', '.join(SECTIONS)}"
-            )
+            hint = nearest(name, SECTIONS) or "; there are " + ", ".join(SECTIONS)
+            raise UserError(f"{where}: there is no section '{name}'{hint}")
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: '{name}' is a section, not a value")
     return dict(table)

@@ -33,8 +33,9 @@ class Policy:
         if self.epsilon == 0:
             return self.agent.act(obs, first, False)[0]
         if not self.agent.batched:
-            random = self._rng.random() < self.epsilon
-            return int(self._rng.integers(self._num_actions)) if random else self.agent.act(obs, first, False)[0]
+            if self._rng.random() < self.epsilon:
+                return int(self._rng.integers(self._num_actions))
+            return self.agent.act(obs, first, False)[0]
         random = self._rng.random(len(obs)) < self.epsilon
         greedy = self.agent.act(obs, first, False)[0]
         return np.where(random, self._rng.integers(self._num_actions, size=len(obs)), greedy)

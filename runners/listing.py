@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from qladder.runners.config import CONFIGS, agent_entry, agent_names, families, load_protocol, protocol_names
@@ -11,9 +11,9 @@ from qladder.runners.settings import read_toml
 
 def listing(what: str) -> dict[str, Any]:
     """Agents, environments, protocols, suites and references, or one of them, as `qladder list --json` prints them."""
-    parts = {
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
         "agents": _agents,
-        "envs": lambda: families(),
+        "envs": families,
         "protocols": _protocols,
         "suites": lambda: _summaries("suites"),
         "references": lambda: _summaries("references"),
@@ -32,7 +32,11 @@ def print_listing(what: str) -> None:
         for key, row in rows.items():
             text = row["summary"]
             if name == "envs":
-                ids = row["ids"] if len(row["ids"]) < 10 or what == "envs" else [*row["ids"][:3], f"… ({len(row['ids'])})"]
+                ids = (
+                    row["ids"]
+                    if len(row["ids"]) < 10 or what == "envs"
+                    else [*row["ids"][:3], f"… ({len(row['ids'])})"]
+                )
                 text += f" (protocol {row['protocol']}): " + ", ".join(ids)
             elif name == "agents":
                 text += f"; plays {row['plays']}"

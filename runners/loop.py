@@ -22,7 +22,7 @@ class Moment(NamedTuple):
 
 
 class Ratio:
-    """`updates` updates for every `every` agent steps after the first `start`, however many environments step at once."""
+    """`updates` updates for every `every` agent steps after the first `start`, however many environments there are."""
 
     def __init__(self, start: int, every: int, updates: int, done: int = 0) -> None:
         self._start, self._every, self._updates, self.done = start, every, updates, done

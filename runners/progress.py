@@ -33,12 +33,9 @@ class Progress:
         if not self._enabled:
             return
         config = self._config
-        say(
-            f"{config.agent_name} on {config.env.id}, seed {config.run.seed}, protocol {config.protocol.name} -> {folder}"
-        )
-        say(
-            f"settings: class defaults < {' < '.join(config.sources)}" if config.sources else "settings: class defaults"
-        )
+        who = f"{config.agent_name} on {config.env.id}, seed {config.run.seed}"
+        say(f"{who}, protocol {config.protocol.name} -> {folder}")
+        say("settings: " + " < ".join(("class defaults", *config.sources)))
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import tomllib
 import types
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qladder.agents.schedules import Schedule
 from qladder.envs.errors import UserError, nearest
 
 Table = dict[str, Any]
@@ -104,7 +106,7 @@ def fields_help(cls: type, table: Mapping[str, Any]) -> list[tuple[str, str, str
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
     meaning = {
         a.target.id: ast.literal_eval(b.value)
-        for a, b in zip(body, body[1:], strict=False)
+        for a, b in itertools.pairwise(body)
         if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr) and isinstance(a.target, ast.Name)
     }
     complete = _complete(cls, table, "")
@@ -139,7 +141,7 @@ def _coerce(hint: Any, value: Any, default: Any, where: str) -> Any:
         return None
     nested = next((o for o in options if dataclasses.is_dataclass(o)), None)
     if nested is not None:
-        if isinstance(value, int | float) and not isinstance(value, bool) and nested.__name__ == "Schedule":
+        if isinstance(value, int | float) and not isinstance(value, bool) and nested is Schedule:
             return {"start": value, "end": value, "over": 0}
         if isinstance(value, Mapping):
             return _complete(nested, merge(default, value) if isinstance(default, Mapping) else value, where)  # type: ignore[arg-type]

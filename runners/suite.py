@@ -91,7 +91,13 @@ class SuiteResult:
         """The object of `qladder suite --json`."""
         report = None if self.report is None else str(self.report)
         failed = [*self.failed, *self.comparison.to_json()["failed"]]
-        return {**self.comparison.to_json(), "out": str(self.out), "report": report, "passed": self.passed, "failed": failed}
+        return {
+            **self.comparison.to_json(),
+            "out": str(self.out),
+            "report": report,
+            "passed": self.passed,
+            "failed": failed,
+        }
 
     def print(self) -> None:
         """The table of scores, and where the report is."""
@@ -184,7 +190,9 @@ def _run_one(job: Job) -> str | None:
         command.append("--resume")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with log.open("w", encoding="utf-8") as output:
-        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+        status = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
+        ).returncode
     settings.unlink()
     if status == 0:
         log.unlink()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from qladder.agents.agent import Agent
+from qladder.agents.agent import Metrics as LearnMetrics
 from qladder.agents.schedules import Clocks
 from qladder.envs.errors import UserError
 from qladder.envs.gym import load_attribute
@@ -139,7 +140,8 @@ class _Run:
         self._manifest = identity(config, self._device)
         self._progress = Progress(config, enabled=progress)
         self._started = self._logged_at = time.monotonic()
-        self._logged_steps, self._latest = self._agent_steps, None
+        self._logged_steps = self._agent_steps
+        self._latest: LearnMetrics | None = None
         self._evaluating = 0.0
 
     def go(self) -> Result:
