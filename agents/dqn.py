@@ -40,6 +40,8 @@ class DQN:
         self._target.requires_grad_(False)
         rate = config.learning_rate(Clocks(0, 0, 0))
         self._optimizer = make_optimizer(config.optimizer, self._online.parameters(), rate, config.optimizer_eps)
+        self._explore_left = np.zeros(spec.num_envs, np.int64)  # steps that the random action goes on
+        self._explore_action = np.zeros(spec.num_envs, np.int64)
         self._agent_steps = 0
         self._updates = 0
 
@@ -51,8 +53,7 @@ class DQN:
     def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
         if not explore:
             return self._greedy(obs), None
-        random = self._rng.random(len(obs)) < self._config.epsilon(self.clocks)
-        action = self._rng.integers(self._num_actions, size=len(obs))
+        random, action = self._explore(first)
         return (action if random.all() else np.where(random, action, self._greedy(obs))), None
 
     def observe(self, step: Step) -> None:
@@ -76,6 +77,8 @@ class DQN:
             "optimizer": optimizer_state(self._optimizer),
             "replay": self._replay.state_dict(),
             "rng": self._rng.bit_generator.state,
+            "explore_left": self._explore_left,
+            "explore_action": self._explore_action,
             "agent_steps": self._agent_steps,
             "updates": self._updates,
         }
@@ -84,9 +87,24 @@ class DQN:
         self._online.load_state_dict(state["online"])
         self._target.load_state_dict(state["target"])
         load_optimizer_state(self._optimizer, state["optimizer"])
-        self._replay.load_state_dict(state["replay"])
+        if "replay" in state:  # a checkpoint may have left it out
+            self._replay.load_state_dict(state["replay"])
         self._rng.bit_generator.state = state["rng"]
+        self._explore_left, self._explore_action = state["explore_left"], state["explore_action"]
         self._agent_steps, self._updates = state["agent_steps"], state["updates"]
+
+    def _explore(self, first: Any) -> tuple[Any, Any]:
+        """Which environments act at random `[N]`, and the random actions `[N]`."""
+        starts = self._rng.random(len(first)) < self._config.epsilon(self.clocks)
+        action = self._rng.integers(self._num_actions, size=len(first))
+        if self._config.explore_power is None:
+            return starts, action
+        going_on = (self._explore_left > 0) & ~first
+        starts &= ~going_on
+        self._explore_action = np.where(going_on, self._explore_action, action)
+        length = self._rng.zipf(self._config.explore_power, size=len(first))
+        self._explore_left = np.where(going_on, self._explore_left - 1, np.where(starts, length - 1, 0))
+        return starts | going_on, self._explore_action
 
     def _greedy(self, obs: Any) -> Any:
         return self.values(obs).argmax(1).cpu().numpy()

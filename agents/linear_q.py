@@ -66,6 +66,8 @@ class LinearQ:
         self._random = self._rng.random
         self._agent_steps = self._updates = 0
         self._latest: Step | None = None
+        self._known_obs: Any = None
+        self._known: list[int] = []
 
     def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
         if explore:
@@ -73,7 +75,10 @@ class LinearQ:
             draw = self._random()
             if draw < epsilon:
                 return int(draw / epsilon * self._num_actions), None
-        values = self._values(self._coder(obs, explore))
+            active = self._features(obs)
+        else:
+            active = self._coder(obs, False)
+        values = self._values(active)
         return values.index(max(values)), None
 
     def observe(self, step: Step) -> None:
@@ -83,10 +88,11 @@ class LinearQ:
     def learn(self, k: int) -> Metrics:
         step = self._latest
         assert step is not None
-        active = self._coder(step.obs)
+        active = self._features(step.obs)
         target = step.reward
         if step.discount:
-            target += one_step(step.discount, self._config.gamma) * max(self._values(self._coder(step.next_obs)))
+            best = max(self._values(self._features(step.next_obs)))
+            target += one_step(step.discount, self._config.gamma) * best
         weights = self._weights[step.action]
         for _ in range(k):
             value = sum(itemgetter(*active)(weights)) if len(active) > 1 else weights[active[0]]
@@ -115,6 +121,12 @@ class LinearQ:
         self._coder.load_state_dict(state["tiles"])
         self._rng.bit_generator.state = state["rng"]
         self._agent_steps, self._updates = state["agent_steps"], state["updates"]
+
+    def _features(self, obs: Any) -> list[int]:
+        """Active tiles; those of the latest observation are kept, since it is asked for three times."""
+        if obs is not self._known_obs:
+            self._known_obs, self._known = obs, self._coder(obs)
+        return self._known
 
     def _values(self, active: list[int]) -> list[float]:
         if len(active) == 1:

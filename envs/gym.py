@@ -78,6 +78,7 @@ class GymEnv:
         self._first_action = int(env.action_space.start) if isinstance(env.action_space, spaces.Discrete) else 0
         self.spec = _spec(id, env)
         self._shape, self._dtype = self.spec.obs_shape, np.dtype(self.spec.obs_dtype)
+        self._float = self._dtype.kind == "f"
         self._env_step = env.step
 
     def reset(self) -> Any:
@@ -111,7 +112,7 @@ class GymEnv:
         array = np.array(obs, self._dtype)
         if array.shape != self._shape:
             raise self._fault(f"an observation of shape {array.shape} instead of {self._shape}")
-        if array.dtype.kind == "f" and not math.isfinite(array.sum()) and not np.isfinite(array).all():
+        if self._float and not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
             raise self._fault("the observation is not finite")
         return array
 

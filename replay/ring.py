@@ -25,7 +25,7 @@ class Ring:
         self.written[envs] += 1
         return index
 
-    def shift(self, index: Index, by: Index | int) -> Index:
+    def shift(self, index: Index, by: Index) -> Index:
         """The slots `by` steps later (earlier where negative) in the same rings; shapes broadcast."""
         base = index - index % self.slots
         shifted: Index = base + (index - base + by) % self.slots

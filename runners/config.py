@@ -53,7 +53,7 @@ class RunConfig:
     log_every: Annotated[int, Gt(0)] = 1_000
     eval_every: Annotated[int, Gt(0)] | None = None
     """Agent steps between evaluations; none: a twentieth of the run."""
-    eval_episodes: Annotated[int, Gt(0)] = 20
+    eval_episodes: Annotated[int, Gt(0)] = 5
     """Episodes of an evaluation on the way; the final one follows the protocol."""
     checkpoint_every: Annotated[int, Gt(0)] | None = None
     """Agent steps between checkpoints; none: a quarter of the run."""

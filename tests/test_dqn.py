@@ -1,0 +1,134 @@
+"""DQN against exact oracles: hand-worked losses, value iteration, a frozen target, RMSProp as published."""
+
+from __future__ import annotations
+
+import copy
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from qladder.agents.dqn import DQN
+from qladder.agents.optimizers import CentredRMSProp
+from qladder.agents.td import q_target, td_loss
+from qladder.envs.mdp import optimal_values
+from qladder.runners.config import Config, resolve
+from qladder.runners.evaluation import truth
+from qladder.runners.loop import Ratio, interact
+from qladder.runners.training import make_agent, make_environment
+
+
+def linear_config(seed: int = 1, **agent: object) -> Config:
+    """A linear net on one-hot states: DQN that must find what value iteration finds."""
+    rate = {"start": 0.02, "end": 0.0, "over": 4000, "clock": "updates"}
+    settings = {"hidden": [], "gamma": 0.9, "learning_rate": rate, "target_period": 20, "loss": "mse", "epsilon": 1.0}
+    kwargs = {"kwargs": {"is_slippery": False}}
+    flags = {"env": kwargs, "agent": {**settings, **agent}, "replay": {"batch_size": 64}, "run": {"seed": seed}}
+    return resolve("dqn", "FrozenLake-v1", flags)
+
+
+def trained(config: Config, agent_steps: int) -> DQN:
+    env = make_environment(config, batched=True)
+    agent = make_agent(config, env.spec, "cpu")
+    assert isinstance(agent, DQN)
+    next(islice(interact(env, agent, Ratio(500, 2, 1), False), agent_steps - 1, None))
+    env.close()
+    return agent
+
+
+def test_a_linear_dqn_finds_the_values_of_value_iteration() -> None:
+    config = linear_config()
+    known = truth(config)
+    assert known is not None
+    q = trained(config, 8500).values(np.arange(16)).numpy()
+    inner = [s for s in range(16) if s not in (5, 7, 11, 12, 15)]  # terminal states are never acted in
+    assert q[inner] == pytest.approx(optimal_values(known.mdp, 0.9)[inner], abs=1e-3)
+
+
+def test_target_is_the_reward_at_termination_and_bootstraps_elsewhere() -> None:
+    reward, discount = torch.tensor([1.0, 1.0]), torch.tensor([0.0, 0.99])
+    target = q_target(reward, discount, torch.tensor([[5.0, 7.0], [5.0, 7.0]]))
+    assert target.tolist() == pytest.approx([1.0, 7.93])
+
+
+def test_huber_gradient_is_the_clipped_td_error_over_the_batch() -> None:
+    q = torch.tensor([[0.0, 1.0], [2.0, 0.0]], requires_grad=True)
+    loss, td = td_loss(q, torch.tensor([1, 0]), torch.tensor([4.0, 1.5]), "huber")
+    loss.mean().backward()
+    assert td.tolist() == [3.0, -0.5]
+    assert loss.tolist() == [2.5, 0.125]
+    assert q.grad is not None
+    assert q.grad.tolist() == [[0.0, -0.5], [0.25, 0.0]]
+
+
+def test_mse_is_half_the_square() -> None:
+    loss, _ = td_loss(torch.tensor([[1.0]]), torch.tensor([0]), torch.tensor([4.0]), "mse")
+    assert loss.tolist() == [4.5]
+
+
+def test_the_target_network_is_frozen_between_copies() -> None:
+    agent = trained(linear_config(target_period=1_000_000), 1000)
+    fresh = make_agent(linear_config(), make_environment(linear_config(), True).spec, "cpu")
+    before = {k: v.clone() for k, v in fresh.state_dict()["target"].items()}
+    after = agent.state_dict()
+    assert all(torch.equal(before[k], after["target"][k]) for k in before)
+    assert any(not torch.equal(before[k], after["online"][k]) for k in before)
+
+
+def test_polyak_copies_move_the_target_by_tau() -> None:
+    agent = trained(linear_config(target_period=10, target_tau=0.25), 519)  # 9 updates
+    before = {k: v.clone() for k, v in agent.state_dict()["target"].items()}
+    agent.learn(1)
+    state = agent.state_dict()
+    for name, old in before.items():
+        assert torch.allclose(state["target"][name], old + 0.25 * (state["online"][name] - old))
+
+
+def test_online_and_target_share_no_memory() -> None:
+    state = trained(linear_config(), 500).state_dict()
+    assert {v.data_ptr() for v in state["online"].values()}.isdisjoint(v.data_ptr() for v in state["target"].values())
+
+
+def test_rmsprop_has_its_epsilon_inside_the_root() -> None:
+    weight = torch.tensor([1.0], dtype=torch.float64)
+    weight.grad = torch.tensor([0.1], dtype=torch.float64)
+    CentredRMSProp([weight], lr=1.0, decay=0.95, eps=0.01).step()
+    variance = 0.05 * 0.1**2 - (0.05 * 0.1) ** 2
+    assert weight.item() == pytest.approx(1.0 - 0.1 / (variance + 0.01) ** 0.5)
+
+
+def test_exploration_is_drawn_per_environment() -> None:
+    config = resolve("dqn", "CartPole-v1", {"env": {"num_envs": 8}, "agent": {"epsilon": 0.5}})
+    env = make_environment(config, batched=True)
+    agent = make_agent(config, env.spec, "cpu")
+    obs = env.reset()
+    greedy = agent.act(obs, np.ones(8, np.bool_), False)[0]
+    differs = [np.mean(agent.act(obs, np.ones(8, np.bool_), True)[0] != greedy) for _ in range(200)]
+    assert np.mean(differs) == pytest.approx(0.25, abs=0.04)
+    assert np.mean([d in (0.0, 1.0) for d in differs]) < 0.25  # one coin for all would leave nothing between
+    env.close()
+
+
+def test_long_exploration_repeats_its_action() -> None:
+    settings = {"epsilon": 0.02, "explore_power": 1.5}
+    config = resolve("dqn", "CartPole-v1", {"env": {"num_envs": 1}, "agent": settings})
+    env = make_environment(config, batched=True)
+    agent = make_agent(config, env.spec, "cpu")
+    obs = env.reset()
+    greedy = agent.act(obs, np.ones(1, np.bool_), False)[0][0]
+    actions = [agent.act(obs, np.zeros(1, np.bool_), True)[0][0] != greedy for _ in range(4000)]
+    changes = np.count_nonzero(np.diff(actions)) / 2
+    assert np.sum(actions) / max(changes, 1) > 2  # a lone random action would last one step, hardly ever two
+    env.close()
+
+
+def test_the_same_state_goes_on_the_same_way() -> None:
+    config = linear_config()
+    agent = trained(config, 700)
+    other = make_agent(config, make_environment(config, True).spec, "cpu")
+    other.load_state_dict(copy.deepcopy(agent.state_dict()))
+    agent.learn(5)
+    other.learn(5)
+    one, two = agent.state_dict()["online"], other.state_dict()["online"]
+    assert all(torch.equal(one[k], two[k]) for k in one)

@@ -1,0 +1,249 @@
+"""The replay against a naive list of transitions, from streams whose observations say where they come from."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tagged import Episode, Transition, tagged_spec, tagged_steps, transitions
+
+from qladder.envs.spec import EnvSpec
+from qladder.replay.frames import ReplayConfig, UniformReplay
+from qladder.replay.types import Batch, Step
+
+GAMMA = 0.9
+LONG_AND_SHORT = [Episode(7, False, frozenset({2})), Episode(1, True, frozenset()), Episode(4, True, frozenset())]
+SCRIPT = [LONG_AND_SHORT, [Episode(1, False, frozenset())], [Episode(12, True, frozenset({3, 4}))]]
+
+
+def make(
+    *, num_envs: int = 3, stack: int = 3, n: int = 2, slots: int = 20, spare: int = 0, seed: int = 0
+) -> UniformReplay:
+    config = ReplayConfig(capacity=slots * num_envs + spare, n_step=n)
+    return UniformReplay(config, tagged_spec(num_envs, stack), GAMMA, np.random.default_rng(seed))
+
+
+def in_reach(steps: list[Step], num_envs: int, stack: int, n: int, slots: int) -> dict[int, Transition]:
+    """What the replay should hold, by flat index.
+
+    Once a ring of `slots` has wrapped, its oldest stack - 1 slots are only the history of those after them.
+    """
+    expected = {}
+    for env in range(num_envs):
+        complete, written = transitions(steps, env, n, GAMMA)
+        first = 0 if written <= slots else written - slots + stack - 1
+        expected |= {env * slots + slot % slots: t for slot, t in complete.items() if slot >= first}
+    return expected
+
+
+def reachable(replay: UniformReplay) -> Any:
+    """The flat index of every transition that could be drawn."""
+    ring = replay._ring
+    spans = zip(*ring.span(replay._stack - 1), strict=True)
+    index = np.concatenate([env * ring.slots + (f + np.arange(c)) % ring.slots for env, (f, c) in enumerate(spans)])
+    return index[replay._complete(index)] if len(index) else index
+
+
+def everything(replay: UniformReplay) -> Batch:
+    """Every transition that could be drawn, once."""
+    return replay._batch(reachable(replay))
+
+
+def check(batch: Batch, expected: dict[int, Transition]) -> None:
+    assert (batch.action.dtype, batch.reward.dtype, batch.discount.dtype) == (np.int64, np.float32, np.float32)
+    for i, index in enumerate(batch.index.tolist()):
+        told = expected[index]
+        np.testing.assert_array_equal(batch.obs[i], told.obs)
+        assert batch.action[i] == told.action
+        assert batch.reward[i] == pytest.approx(told.reward, rel=1e-5, abs=1e-5)
+        assert batch.discount[i] == pytest.approx(told.discount)
+        np.testing.assert_array_equal(batch.next_obs[i], told.next_obs)
+    np.testing.assert_array_equal(batch.weight, np.ones(len(batch.index), np.float32))
+
+
+@st.composite
+def episodes(draw: st.DrawFn) -> Episode:
+    length = draw(st.integers(1, 12))
+    lost = draw(st.frozensets(st.integers(0, length - 2), max_size=3)) if length > 1 else frozenset()
+    return Episode(length, draw(st.booleans()), lost)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_as_a_list_of_transitions(data: st.DataObject) -> None:
+    script = data.draw(st.lists(st.lists(episodes(), min_size=1, max_size=4), min_size=1, max_size=4), "script")
+    num_envs = len(script)
+    stack, n = data.draw(st.integers(1, 4), "stack"), data.draw(st.integers(1, 5), "n_step")
+    slots = stack + n + data.draw(st.integers(1, 15), "spare slots")
+    checks = data.draw(st.lists(st.integers(1, 120), min_size=1, max_size=4), "checked after")
+    replay = make(num_envs=num_envs, stack=stack, n=n, slots=slots, spare=data.draw(st.integers(0, num_envs - 1)))
+    steps: list[Step] = []
+    for step in tagged_steps(script, max(checks), stack):
+        replay.add(step)
+        steps.append(step)
+        if len(steps) not in checks:
+            continue
+        expected = in_reach(steps, num_envs, stack, n, slots)
+        assert sorted(reachable(replay).tolist()) == sorted(expected)
+        assert len(expected) <= len(replay) <= slots * num_envs
+        if expected:
+            check(everything(replay), expected)
+            check(replay.sample(8), expected)
+        else:
+            with pytest.raises(ValueError, match="yet"):
+                replay.sample(8)
+
+
+def filled(count: int = 100, **shape: Any) -> tuple[UniformReplay, list[Step]]:
+    replay = make(**shape)
+    steps = list(tagged_steps(SCRIPT, count, replay._stack))
+    for step in steps:
+        replay.add(step)
+    return replay, steps
+
+
+def test_samples_uniformly() -> None:
+    replay, steps = filled()
+    expected = in_reach(steps, 3, 3, 2, 20)
+    draws = 200 * len(expected)
+    index, count = np.unique(np.concatenate([replay.sample(64).index for _ in range(draws // 64)]), return_counts=True)
+    assert index.tolist() == sorted(expected)
+    mean = count.sum() / len(expected)
+    freedom = len(expected) - 1
+    assert ((count - mean) ** 2 / mean).sum() < freedom + 4 * np.sqrt(2 * freedom)
+
+
+def test_draws_are_independent_of_their_place_in_the_batch() -> None:
+    replay, steps = filled()
+    size = len(in_reach(steps, 3, 3, 2, 20))
+    firsts, lasts = zip(*((b.index[0], b.index[-1]) for b in (replay.sample(8) for _ in range(40 * size))), strict=True)
+    for place in (firsts, lasts):
+        count = np.unique(place, return_counts=True)[1]
+        assert len(count) == size
+        assert ((count - 40) ** 2 / 40).sum() < size - 1 + 4 * np.sqrt(2 * (size - 1))
+
+
+def test_life_loss_cuts_the_return_and_nothing_else() -> None:
+    replay = make(num_envs=1, stack=2, n=3)
+    steps = list(tagged_steps([[Episode(6, False, frozenset({2}))]], 6, 2))
+    for step in steps:
+        replay.add(step)
+    batch = everything(replay)
+    reward = [float(step.reward[0]) for step in steps]
+    zero = np.zeros(3)
+    np.testing.assert_allclose(batch.discount, np.float32([0, 0, 0, GAMMA**3, GAMMA**2, GAMMA]))
+    assert batch.reward[1] == pytest.approx(reward[1] + GAMMA * reward[2])
+    assert batch.reward[2] == pytest.approx(reward[2])
+    np.testing.assert_array_equal(batch.obs[0], [zero, [1, 0, 0]])
+    np.testing.assert_array_equal(batch.obs[3], [[1, 0, 2], [1, 0, 3]])  # the stack reaches over the lost life
+    np.testing.assert_array_equal(batch.next_obs[5], [[1, 0, 5], [1, 0, 6]])
+
+
+def test_numbered_states_and_vectors() -> None:
+    for spec, obs in (
+        (EnvSpec("states", 2, True, (), "int64", 500, 300), np.array([499, 7])),
+        (EnvSpec("vectors", 2, True, (2,), "float32", None, 300), np.array([[0.5, -1e9], [3, 4]], np.float32)),
+    ):
+        replay = UniformReplay(ReplayConfig(10), spec, GAMMA, np.random.default_rng(0))
+        replay.add(Step(obs, np.array([299, 0]), np.ones(2), np.ones(2), np.array([True, True]), obs + 1))
+        batch = everything(replay)
+        assert (batch.obs.dtype, batch.next_obs.dtype) == (obs.dtype, obs.dtype)
+        np.testing.assert_array_equal(batch.obs, obs)
+        np.testing.assert_array_equal(batch.next_obs, obs + 1)
+        assert batch.action.tolist() == [299, 0]
+
+
+def test_nothing_to_sample() -> None:
+    replay = make(n=3)
+    assert len(replay) == 0
+    with pytest.raises(ValueError, match="empty"):
+        replay.sample(1)
+    for step in tagged_steps([[Episode(9, True, frozenset())]] * 3, 3, 3):
+        replay.add(step)  # three steps a slot each; the third one's successor is not there yet
+    with pytest.raises(ValueError, match="no complete transition"):
+        replay.sample(1)
+
+
+def test_capacity_too_small() -> None:
+    make(stack=3, n=2, slots=6)
+    with pytest.raises(ValueError, match=r"replay\.capacity = 15: at least 18 for 3 environments"):
+        make(stack=3, n=2, slots=5)
+
+
+@pytest.mark.parametrize("count", [0, 5, 100])
+@pytest.mark.parametrize("stack", [1, 3])
+def test_state_goes_on_as_if_never_stopped(count: int, stack: int) -> None:
+    stream = list(tagged_steps(SCRIPT, count + 60, stack))
+    replay, copied = make(stack=stack), make(stack=stack, seed=1)
+    for step in stream[:count]:
+        replay.add(step)
+    if count:
+        replay.sample(3)
+    copied.load_state_dict(copy.deepcopy(replay.state_dict()))
+    for t in range(count, count + 60):
+        if t:
+            one, other = replay.sample(16), copied.sample(16)
+            for field, told, expected in zip(Batch._fields, other, one, strict=True):
+                np.testing.assert_array_equal(told, expected, err_msg=field)
+        for r in (replay, copied):
+            r.add(stream[t])
+    check(everything(copied), in_reach(stream, 3, stack, 2, 20))
+
+
+def test_state_holds_only_what_was_written() -> None:
+    few, many = (filled(count)[0].state_dict() for count in (2, 100))
+    assert few["frame"].shape == (3, 4, 3)  # two steps and two ends in the environment of one-step episodes
+    assert many["frame"].shape == (3, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"num_envs": 2}, "3 environments and stacks of 3, not 2 and 3"),
+        ({"slots": 19}, "'frame'"),
+        ({"slots": 21}, "'frame'"),
+        ({"stack": 2}, "3 environments and stacks of 3, not 3 and 2"),
+        ({"stack": 4}, "3 environments and stacks of 3, not 3 and 4"),
+    ],
+)
+def test_state_of_another_shape(shape: dict[str, int], message: str) -> None:
+    state = filled()[0].state_dict()
+    other = make(**shape)
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(ValueError, match=message):
+        other.load_state_dict(state)
+    np.testing.assert_equal(other.state_dict(), before)
+
+
+def test_state_of_other_observations() -> None:
+    state = filled()[0].state_dict()
+    for shape, dtype in (((3, 4), "uint8"), ((3, 3), "int16")):
+        spec = EnvSpec("other", 3, True, shape, dtype, None, 5, stack=3)
+        other = UniformReplay(ReplayConfig(60, 2), spec, GAMMA, np.random.default_rng(0))
+        with pytest.raises(ValueError, match="'frame'"):
+            other.load_state_dict(state)
+        assert len(other) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_memory_is_taken_as_it_fills() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    spec = EnvSpec("atari", 8, True, (4, 84, 84), "uint8", None, 18, stack=4)
+    before, start = resident(), time.perf_counter()
+    replay = UniformReplay(ReplayConfig(1_000_000), spec, GAMMA, np.random.default_rng(0))
+    assert time.perf_counter() - start < 0.1
+    obs = np.ones((8, 4, 84, 84), np.uint8)
+    for _ in range(100):  # 800 observations of 7 kB
+        replay.add(Step(obs, np.zeros(8), np.zeros(8), np.ones(8), np.zeros(8, np.bool_), obs))
+    replay.sample(32)
+    assert resident() - before < 50e6
+    assert sum(array.nbytes for array in vars(replay).values() if isinstance(array, np.ndarray)) <= 7.3e9
