@@ -37,4 +37,4 @@ class DQNConfig:
     epsilon: Schedule = Schedule(1.0, 0.05, 10_000)  # noqa: RUF009 (frozen)
     """Probability of a random action while exploring."""
     explore_power: Annotated[float, Gt(1)] | None = None
-    """Random actions last a zeta-distributed number of steps with this exponent (Dabney et al. 2021); none: one step."""
+    """Random actions last a zeta-distributed number of steps, with this exponent (Dabney et al. 2021); none: one."""

@@ -55,7 +55,6 @@ class UniformReplay:
         self._episode_step = np.zeros(spec.num_envs, np.int64)
         self._back = np.arange(1 - spec.stack, 1)
         self._forward = np.arange(config.n_step)
-        self._everyone = np.arange(spec.num_envs)
         self._buffers: dict[str, Any] = {}
 
     def __len__(self) -> int:
@@ -64,13 +63,13 @@ class UniformReplay:
 
     def add(self, step: Step) -> None:
         """Takes in one agent step of all environments, fields `[N, ...]`."""
-        index = self._put(self._everyone, step.obs, boundary=False)
+        index = self._put(slice(None), step.obs, boundary=False)
         self._action[index] = step.action
         self._reward[index] = step.reward
         self._discount[index] = step.discount
         self._last[index] = step.last
         self._episode_step += 1
-        if np.any(step.last):
+        if step.last.any():
             ended = np.flatnonzero(step.last)
             self._put(ended, step.next_obs[ended], boundary=True)
             self._episode_step[ended] = 0
@@ -87,26 +86,32 @@ class UniformReplay:
         """Uniform replay has no priorities."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The rings, as far as they are filled, with the sampling generator."""
+        """The rings, as far as they are filled, with the sampling generator; the large arrays are views, not copies."""
         return {
+            "stack": self._stack,
             "written": self._ring.written.copy(),
             "episode_step": self._episode_step.copy(),
             "rng": self._rng.bit_generator.state,
-            **{name: self._used(array) for name, array in self._arrays().items()},
+            **self._used(self._ring.written),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; ValueError where the state is of a replay of another shape."""
-        if state["written"].shape != self._ring.written.shape:
-            raise ValueError(f"a replay of {len(state['written'])} environments, not {len(self._ring.written)}")
+        """The inverse of `state_dict`.
+
+        Raises:
+            ValueError: the state is of a replay of another shape; nothing was changed.
+        """
+        theirs, ours = (len(state["written"]), state["stack"]), (len(self._ring.written), self._stack)
+        if theirs != ours:
+            raise ValueError("a replay of {} environments and stacks of {}, not {} and {}".format(*theirs, *ours))
+        arrays = self._used(state["written"])
+        for name, array in arrays.items():
+            saved = state[name]
+            if (saved.shape, saved.dtype) != (array.shape, array.dtype):
+                raise ValueError(f"replay '{name}': {saved.shape} {saved.dtype}, not {array.shape} {array.dtype}")
+        for name, array in arrays.items():
+            array[:] = state[name]
         self._ring.written[:] = state["written"]
-        for name, array in self._arrays().items():
-            used = self._used(array)
-            if state[name].shape != used.shape or state[name].dtype != array.dtype:
-                raise ValueError(
-                    f"replay '{name}': {state[name].shape} {state[name].dtype}, not {used.shape} {array.dtype}"
-                )
-            used[:] = state[name]
         self._episode_step[:] = state["episode_step"]
         self._rng.bit_generator.state = state["rng"]
 
@@ -114,7 +119,6 @@ class UniformReplay:
         index = self._ring.advance(envs)
         self._frame[index] = obs[:, -1] if self._stack > 1 else obs
         self._boundary[index] = boundary
-        self._last[index] = False
         self._since_reset[index] = np.minimum(self._episode_step[envs], self._stack - 1)
         return index
 
@@ -165,8 +169,10 @@ class UniformReplay:
         out[-self._back > self._since_reset[index][:, None]] = 0
         return out
 
-    def _arrays(self) -> dict[str, Any]:
-        return {
+    def _used(self, written: Any) -> dict[str, Any]:
+        """Views of the ring arrays `[N, used, ...]`, as far as any environment has `written` them."""
+        used = min(int(written.max()), self._ring.slots)
+        arrays = {
             "frame": self._frame,
             "action": self._action,
             "reward": self._reward,
@@ -175,8 +181,5 @@ class UniformReplay:
             "boundary": self._boundary,
             "since_reset": self._since_reset,
         }
-
-    def _used(self, array: Any) -> Any:
-        """The part of a ring array that was ever written, `[N, used, ...]`, as a view."""
-        used = min(int(self._ring.written.max()), self._ring.slots)
-        return array.reshape(len(self._ring.written), self._ring.slots, *array.shape[1:])[:, :used]
+        rows = (len(written), self._ring.slots)
+        return {name: array.reshape(*rows, *array.shape[1:])[:, :used] for name, array in arrays.items()}

@@ -48,9 +48,10 @@ class Ring:
     def draw(self, n: int, history: int, rng: np.random.Generator) -> Index:
         """`n` slots, uniformly over the spans of all environments, flat; ValueError where they are empty."""
         first, count = self.span(history)
-        ends = np.cumsum(count)
+        ends = count.cumsum()
         if ends[-1] == 0:
             raise ValueError("the replay is empty: nothing can be sampled yet")
         flat = rng.integers(ends[-1], size=n)
-        env = np.searchsorted(ends, flat, side="right")
-        return self._base[env] + (first[env] + flat - (ends[env] - count[env])) % self.slots
+        env = ends.searchsorted(flat, side="right")
+        drawn: Index = self._base[env] + (flat + (first - ends + count)[env]) % self.slots
+        return drawn

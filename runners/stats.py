@@ -16,7 +16,7 @@ Values = Sequence[float] | Floats
 Interval = tuple[float | None, float | None]
 """Lower and upper end; both None where one value alone cannot say how sure it is."""
 
-SMALL = 5
+SMALL = 30  # a percentile bootstrap of 10 normal values covers 90 % instead of 95 %, of 30 values 94 %
 """Up to this many values the t interval is taken; a bootstrap of so few resamples the same handful of means."""
 
 
@@ -37,7 +37,7 @@ def iqm(x: Values) -> float:
 def mean_interval(
     x: Values, level: float = 0.95, rng: np.random.Generator | None = None, resamples: int = 10_000
 ) -> Interval:
-    """The interval of the mean: Student's t for n <= 5, a percentile bootstrap beyond; (None, None) for n = 1.
+    """The interval of the mean: Student's t for n <= 30, a percentile bootstrap beyond; (None, None) for n = 1.
 
     The t interval is exact for normal values. Without `rng` the bootstrap draws from a fixed stream, so that equal
     values have equal intervals.
@@ -56,7 +56,7 @@ def difference(
 ) -> tuple[float, Interval]:
     """mean(a) - mean(b) and its interval; (None, None) where either side has one value.
 
-    Welch's t interval (Welch 1947) where either side has at most 5 values, else a bootstrap that resamples both sides.
+    Welch's t interval (Welch 1947) where either side has at most 30 values, else a bootstrap that resamples both sides.
     """
     a, b = _values(a), _values(b)
     delta = _mean(a) - _mean(b)

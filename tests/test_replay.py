@@ -35,7 +35,7 @@ def in_reach(steps: list[Step], num_envs: int, stack: int, n: int, slots: int) -
 
     Once a ring of `slots` has wrapped, its oldest stack - 1 slots are only the history of those after them.
     """
-    expected = {}
+    expected: dict[int, Transition] = {}
     for env in range(num_envs):
         complete, written = transitions(steps, env, n, GAMMA)
         first = 0 if written <= slots else written - slots + stack - 1
@@ -138,7 +138,7 @@ def test_life_loss_cuts_the_return_and_nothing_else() -> None:
     batch = everything(replay)
     reward = [float(step.reward[0]) for step in steps]
     zero = np.zeros(3)
-    np.testing.assert_allclose(batch.discount, np.float32([0, 0, 0, GAMMA**3, GAMMA**2, GAMMA]))
+    np.testing.assert_allclose(batch.discount, [0, 0, 0, GAMMA**3, GAMMA**2, GAMMA], rtol=1e-6)
     assert batch.reward[1] == pytest.approx(reward[1] + GAMMA * reward[2])
     assert batch.reward[2] == pytest.approx(reward[2])
     np.testing.assert_array_equal(batch.obs[0], [zero, [1, 0, 0]])

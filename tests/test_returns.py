@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from qladder.replay.returns import n_step, one_step
 
 
-def fold(reward: list[float], discount: list[int], last: list[bool], gamma: float = 0.99) -> tuple[float, float, int]:
+def fold(reward: list[float], discount: list[int], last: list[bool], gamma: float = 0.99) -> tuple[Any, Any, Any]:
     folded, factor, length = n_step(np.array([reward], np.float32), np.array([discount]), np.array([last]), gamma)
     assert (folded.dtype, factor.dtype) == (np.float32, np.float32)
     assert folded.shape == factor.shape == length.shape == (1,)
