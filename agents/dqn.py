@@ -32,10 +32,7 @@ class DQN:
         self._replay = UniformReplay(replay, spec, config.gamma, generator(seed, "replay"))
         self._batch_size = replay.batch_size
         weights = torch.Generator().manual_seed(integer(seed, "network"))
-        self._online, self._target = (
-            q_network(config.network, config.hidden, spec, self._num_actions, weights).to(self._device)
-            for _ in range(2)
-        )
+        self._online, self._target = (self._network(weights) for _ in range(2))
         self._target.load_state_dict(self._online.state_dict())
         self._target.requires_grad_(False)
         rate = config.learning_rate(Clocks(0, 0, 0))
@@ -92,6 +89,13 @@ class DQN:
         self._rng.bit_generator.state = state["rng"]
         self._explore_left, self._explore_action = state["explore_left"], state["explore_action"]
         self._agent_steps, self._updates = state["agent_steps"], state["updates"]
+
+    def _network(self, weights: torch.Generator) -> torch.nn.Module:
+        config = self._config
+        network = q_network(
+            config.network, config.hidden, self._spec, self._num_actions, weights, scale_inputs=config.scale_inputs
+        )
+        return network.to(self._device)
 
     def _explore(self, first: Any) -> tuple[Any, Any]:
         """Which environments act at random `[N]`, and the random actions `[N]`."""

@@ -21,6 +21,8 @@ class DQNConfig:
     """Discount of one agent step."""
     network: Literal["auto", "mlp", "small-cnn", "nature-cnn"] = "auto"
     """`auto`: by the observations (pictures or vectors)."""
+    scale_inputs: bool = False
+    """Bounded dimensions of a vector are scaled to [-1, 1] by the environment's bounds."""
     hidden: tuple[Annotated[int, Gt(0)], ...] = (128, 128)
     """Widths of the fully connected layers."""
     optimizer: Literal["adam", "rmsprop"] = "adam"

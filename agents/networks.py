@@ -47,7 +47,13 @@ class Pixels(nn.Module):
 
 
 def q_network(
-    name: str, hidden: tuple[int, ...], spec: EnvSpec, num_actions: int, generator: torch.Generator
+    name: str,
+    hidden: tuple[int, ...],
+    spec: EnvSpec,
+    num_actions: int,
+    generator: torch.Generator,
+    *,
+    scale_inputs: bool = False,
 ) -> nn.Module:
     """A network from observations `[B, ...]` to action values `[B, A]`.
 
@@ -66,7 +72,7 @@ def q_network(
         )
     torso: list[nn.Module]
     if name == "mlp":
-        torso, width = _vector_torso(spec)
+        torso, width = _vector_torso(spec, scale_inputs)
     elif name == "nature-cnn":
         if min(spec.obs_shape[1:]) < 36:
             raise UserError(f"agent.network = 'nature-cnn' needs pictures of 36 pixels; {spec.id} has {spec.obs_shape}")
@@ -82,11 +88,11 @@ def q_network(
     return network
 
 
-def _vector_torso(spec: EnvSpec) -> tuple[list[nn.Module], int]:
+def _vector_torso(spec: EnvSpec, scale_inputs: bool) -> tuple[list[nn.Module], int]:
     if spec.num_states is not None:
         return [OneHot(spec.num_states)], spec.num_states
     width = math.prod(spec.obs_shape)
-    if spec.low is not None and spec.high is not None:
+    if scale_inputs and spec.low is not None and spec.high is not None:
         return [Scale(spec.low, spec.high)], width
     return ([Pixels(), nn.Flatten()] if spec.obs_dtype == "uint8" else [nn.Flatten()]), width
 

@@ -51,20 +51,19 @@ def watch(run: Path | str, *, record: Path | None = None, episodes: int = 1, see
     if seed < 0:
         raise UserError(f"--seed {seed}: must be at least 0")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on standard output
-    recorder = None
-    if record is None:
-        _check_display()
-    else:
-        recorder = _recorder(record)
+    if not _has_display():
+        if record is None:
+            raise UserError("there is no display to open a window on: use --record FILE.gif")
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # else SDL complains on standard error
+    recorder = None if record is None else _recorder(record)
     config, policy, _ = load_run(run)
     camera = _camera(config, policy.agent.batched, seed, live=record is None)
-    returns: list[float] = []
-    film = _Counted(_film(camera, policy, episodes, returns))
+    film = Film(camera, policy, episodes)
     with contextlib.closing(camera), _drawing_errors(config.env.id):
         if recorder is None or record is None:
             _show(film, camera.rate, str(run))
         else:
-            part = record.with_name(f".{record.stem}.part{record.suffix}")
+            part = _part(record)
             try:
                 recorder(part, film, camera.rate)
                 part.replace(record)
@@ -72,8 +71,8 @@ def watch(run: Path | str, *, record: Path | None = None, episodes: int = 1, see
                 part.unlink(missing_ok=True)
     return {
         "run": str(run),
-        "returns": returns,
-        "frames": film.count,
+        "returns": film.returns,
+        "frames": film.frames,
         "record": None if record is None else str(record),
     }
 
@@ -166,36 +165,37 @@ def _camera(config: Config, batched: bool, seed: int, *, live: bool) -> Gym | At
     return Gym(config, batched, seed, live=live)
 
 
-def _film(camera: Gym | Atari, policy: Policy, episodes: int, returns: list[float]) -> Iterator[Picture | None]:
-    """Plays, appending each episode's return: the picture of its start, then one for every agent step."""
-    env = camera.env
-    obs = env.reset()
-    first: Any = np.ones(1, np.bool_) if policy.agent.batched else True
-    yield camera.start
-    running = 0.0
-    while True:
-        obs, reward, _, last, _ = env.step(policy.act(obs, first))
-        first = last
-        running += float(np.sum(reward))
-        yield camera.end
-        if np.any(last):
-            returns.append(running)
-            running = 0.0
-            if len(returns) == episodes:
-                return
-            yield camera.start
+class Film:
+    """Plays as it is iterated: the picture of an episode's start, then one for every agent step."""
 
-
-class _Counted:
-    """An iterator that knows how many items it gave."""
-
-    def __init__(self, items: Iterator[Any]) -> None:
-        self._items, self.count = items, 0
+    def __init__(self, camera: Gym | Atari, policy: Policy, episodes: int) -> None:
+        self._camera, self._policy, self._episodes = camera, policy, episodes
+        self.returns: list[float] = []
+        self.frames = 0
 
     def __iter__(self) -> Iterator[Any]:
-        for item in self._items:
-            self.count += 1
-            yield item
+        for picture in self._pictures():
+            self.frames += 1
+            yield picture
+
+    def _pictures(self) -> Iterator[Picture | None]:
+        camera, policy = self._camera, self._policy
+        env = camera.env
+        obs = env.reset()
+        first: Any = np.ones(1, np.bool_) if policy.agent.batched else True
+        running = 0.0
+        yield camera.start
+        while True:
+            obs, reward, _, last, _ = env.step(policy.act(obs, first))
+            first = last
+            running += float(np.sum(reward))
+            yield camera.start
+            if np.any(last):
+                self.returns.append(running)
+                running = 0.0
+                if len(self.returns) == self._episodes:
+                    return
+                yield camera.start
 
 
 def _recorder(record: Path) -> Recorder:
@@ -205,8 +205,13 @@ def _recorder(record: Path) -> Recorder:
         raise UserError(f"--record {record}: must end in {' or '.join(recorders)}")
     if not record.parent.is_dir():
         raise UserError(f"--record {record}: there is no folder {record.parent}")
-    if record.is_dir() or not os.access(record.parent, os.W_OK):
-        raise UserError(f"--record {record}: cannot be written")
+    if record.is_dir():
+        raise UserError(f"--record {record}: is a folder")
+    try:
+        _part(record).touch()
+        _part(record).unlink()
+    except OSError as error:
+        raise UserError(f"--record {record}: cannot be written ({error.strerror})") from error
     if record.suffix.lower() == ".mp4":
         try:
             importlib.import_module("imageio_ffmpeg")
@@ -216,6 +221,11 @@ def _recorder(record: Path) -> Recorder:
                 f"--record {record}: MP4 needs the package {error.name}: pip install 'qladder[video]', or record a .gif"
             ) from error
     return recorders[record.suffix.lower()]
+
+
+def _part(record: Path) -> Path:
+    """What the recording is called until it is complete."""
+    return record.with_name(f".{record.stem}.part{record.suffix}")
 
 
 def _write_gif(path: Path, film: Iterable[Picture], rate: float) -> None:
@@ -241,9 +251,8 @@ def _write_mp4(path: Path, film: Iterable[Picture], rate: float) -> None:
             writer.append_data(picture[: height // 2 * 2, : width // 2 * 2])  # H.264 wants even sides
 
 
-def _check_display() -> None:
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise UserError("there is no display to open a window on: use --record FILE.gif")
+def _has_display() -> bool:
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _show(film: Iterable[Picture | None], rate: float, title: str) -> None:
@@ -255,7 +264,9 @@ def _show(film: Iterable[Picture | None], rate: float, title: str) -> None:
         if window is None:
             window = _Window(picture, title)
         if not window.show(picture, 1 / rate):
-            return
+            break
+    if window is not None:
+        window.close()
 
 
 class _Window:
@@ -263,12 +274,11 @@ class _Window:
 
     def __init__(self, picture: Picture, title: str) -> None:
         import matplotlib.pyplot as plt
-        from matplotlib.backends import BackendFilter, backend_registry
 
         self._plt = plt
         self._figure = plt.figure(num=title, figsize=(4, 4 * picture.shape[0] / picture.shape[1]))
-        if plt.get_backend().lower() not in backend_registry.list_builtin(BackendFilter.INTERACTIVE):
-            plt.close(self._figure)
+        if self._figure.canvas.required_interactive_framework is None:
+            self.close()
             raise UserError("matplotlib can open no window here (it needs tkinter or PyQt): use --record FILE.gif")
         axes = self._figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
@@ -279,6 +289,9 @@ class _Window:
         self._image.set_data(picture)
         self._plt.pause(seconds)
         return self._plt.fignum_exists(self._figure.number)
+
+    def close(self) -> None:
+        self._plt.close(self._figure)
 
 
 @contextlib.contextmanager
