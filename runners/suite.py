@@ -18,6 +18,7 @@ from annotated_types import Gt, MinLen
 from qladder.envs.errors import UserError, nearest
 from qladder.runners.compare import Comparison, compare, render_table
 from qladder.runners.config import CONFIGS, Config, resolve
+from qladder.runners.figures import curves_figure
 from qladder.runners.progress import say
 from qladder.runners.report import write_report
 from qladder.runners.run_folder import run_name, settings_hash
@@ -134,6 +135,8 @@ def run_suite(
     found = find_runs([job.folder for job in finished]) if finished else None
     comparison = compare(*found) if found else compare([])
     report = write_report(found.runs, folder, title=f"qladder suite {Path(name).stem}") if found else None
+    if found:
+        curves_figure(found.runs, folder / "curves.png")
     return SuiteResult(folder, report, comparison, failed, _passed(suite, all_jobs))
 
 

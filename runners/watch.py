@@ -65,8 +65,7 @@ def watch(run: Path | str, *, record: Path | None = None, episodes: int = 1, see
         else:
             part = _part(record)
             try:
-                recorder(part, film, camera.rate)
-                part.replace(record)
+                recorder(record, film, camera.rate)
             finally:
                 part.unlink(missing_ok=True)
     return {
@@ -189,7 +188,7 @@ class Film:
             obs, reward, _, last, _ = env.step(policy.act(obs, first))
             first = last
             running += float(np.sum(reward))
-            yield camera.start
+            yield camera.end
             if np.any(last):
                 self.returns.append(running)
                 running = 0.0

@@ -109,7 +109,7 @@ def test_pyproject_lists_exactly_the_folders_that_hold_code() -> None:
         ("replay", "from qladder.agents.agent import Agent", ["qladder.agents.agent.Agent"]),
         ("envs", "def f():\n    import qladder.replay.types", ["qladder.replay.types"]),
         ("agents", "from qladder import envs, runners", ["qladder.runners"]),
-        ("agents", "from ..runners import train", ["qladder.runners.training"]),
+        ("agents", "from ..runners import training", ["qladder.runners.training"]),
         ("agents", "from . import td", []),
         ("agents", "from .td import td_error", []),
         ("agents", "import_module('qladder.runners.cli')", ["qladder.runners.cli"]),
