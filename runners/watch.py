@@ -65,7 +65,8 @@ def watch(run: Path | str, *, record: Path | None = None, episodes: int = 1, see
         else:
             part = _part(record)
             try:
-                recorder(record, film, camera.rate)
+                recorder(part, film, camera.rate)
+                part.replace(record)
             finally:
                 part.unlink(missing_ok=True)
     return {
@@ -238,7 +239,8 @@ def _write_gif(path: Path, film: Iterable[Picture], rate: float) -> None:
             yield image
 
     pictures = images()
-    next(pictures).save(path, "GIF", save_all=True, append_images=pictures, loop=0)
+    with path.open("wb") as file:  # Pillow would leave its own open after Ctrl-C
+        next(pictures).save(file, "GIF", save_all=True, append_images=pictures, loop=0)
 
 
 def _write_mp4(path: Path, film: Iterable[Picture], rate: float) -> None:

@@ -171,8 +171,12 @@ def test_a_failure_keeps_the_recording_that_was_there(
     with pytest.raises(UserError, match="not a run folder"):
         watch(tmp_path, record=record)
 
-    def broken(self: Catch) -> None:
-        raise KeyboardInterrupt
+    render = Catch.render
+
+    def broken(self: Catch) -> Any:
+        if self._row == 5:
+            raise KeyboardInterrupt
+        return render(self)
 
     monkeypatch.setattr(Catch, "render", broken)
     with pytest.raises(KeyboardInterrupt):
