@@ -70,6 +70,8 @@ class Progress:
         """What goes on beside training."""
         if self._bar is not None:
             self._bar.update(self._task, description=text)
+        elif self._enabled:
+            say(text)
 
     def stop(self) -> None:
         """Takes the bar away."""

@@ -264,7 +264,7 @@ class _Run:
         self._progress.evaluated(mean)
 
     def _finish(self, reason: str) -> Result:
-        self._progress.note("evaluating the final weights")
+        self._progress.note(f"evaluating the final weights: {self._config.protocol.evaluation.episodes} episodes")
         final = evaluate_policy(self._config, self._policy, agent_steps=self._agent_steps)
         self._add_to_curve(final["mean"])
         summary = {
