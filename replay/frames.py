@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt
 
+from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay.returns import n_step
 from qladder.replay.ring import Index, Ring
@@ -31,13 +32,13 @@ class UniformReplay:
     Frames before the start of an episode are zeros. A `Batch` of stacks lies in buffers that the next call overwrites.
 
     Raises:
-        ValueError: a capacity too small for one window in each environment.
+        UserError: a capacity too small for one window in each environment.
     """
 
     def __init__(self, config: ReplayConfig, spec: EnvSpec, gamma: float, rng: np.random.Generator) -> None:
         slots = config.capacity // spec.num_envs
         if slots < spec.stack + config.n_step + 1:
-            raise ValueError(
+            raise UserError(
                 f"replay.capacity = {config.capacity}: at least {(spec.stack + config.n_step + 1) * spec.num_envs} for "
                 f"{spec.num_envs} environments, stacks of {spec.stack} and n_step {config.n_step}"
             )

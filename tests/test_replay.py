@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagged import Episode, Transition, tagged_spec, tagged_steps, transitions
 
+from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay.frames import ReplayConfig, UniformReplay
 from qladder.replay.types import Batch, Step
@@ -173,7 +174,7 @@ def test_nothing_to_sample() -> None:
 
 def test_capacity_too_small() -> None:
     make(stack=3, n=2, slots=6)
-    with pytest.raises(ValueError, match=r"replay\.capacity = 15: at least 18 for 3 environments"):
+    with pytest.raises(UserError, match=r"replay\.capacity = 15: at least 18 for 3 environments"):
         make(stack=3, n=2, slots=5)
 
 
