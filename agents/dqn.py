@@ -50,6 +50,8 @@ class DQN:
     def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
         if not explore:
             return self._greedy(obs), None
+        if first.any():  # after a resume environments start anew while the memory has episodes that still run
+            self._replay.cut(first)
         random, action = self._explore(first)
         return (action if random.all() else np.where(random, action, self._greedy(obs))), None
 

@@ -75,6 +75,20 @@ class UniformReplay:
             self._put(ended, step.next_obs[ended], boundary=True)
             self._episode_step[ended] = 0
 
+    def cut(self, envs: Any) -> None:
+        """Ends what runs in these environments (a mask `[N]`) as truncated: their next step begins a new episode.
+
+        The newest observation stays as what its predecessor led to; what it would have led to is not known.
+        """
+        running = np.flatnonzero(envs & (self._episode_step > 0))
+        if not len(running):
+            return
+        newest = self._ring.newest(running)
+        self._boundary[newest] = True
+        longer = self._episode_step[running] > 1
+        self._last[self._ring.shift(newest, np.full(len(newest), -1))[longer]] = True
+        self._episode_step[running] = 0
+
     def sample(self, n: int) -> Batch:
         """`n` transitions, uniformly and independently.
 

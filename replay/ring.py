@@ -25,6 +25,11 @@ class Ring:
         self.written[envs] += 1
         return index
 
+    def newest(self, envs: Index) -> Index:
+        """The flat indices of the slots written last in these environments."""
+        newest: Index = self._base[envs] + (self.written[envs] - 1) % self.slots
+        return newest
+
     def shift(self, index: Index, by: Index) -> Index:
         """The slots `by` steps later (earlier where negative) in the same rings; shapes broadcast."""
         base = index - index % self.slots

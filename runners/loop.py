@@ -24,12 +24,13 @@ class Moment(NamedTuple):
 class Ratio:
     """`updates` updates for every `every` agent steps after the first `start`, however many environments there are."""
 
-    def __init__(self, start: int, every: int, updates: int, done: int = 0) -> None:
-        self._start, self._every, self._updates, self.done = start, every, updates, done
+    def __init__(self, start: int, every: int, updates: int, *, before: int = 0, done: int = 0) -> None:
+        """`before` updates belong to the time before `start`; `done` were done so far, those included."""
+        self._start, self._every, self._updates, self._before, self.done = start, every, updates, before, done
 
     def due(self, agent_steps: int) -> int:
         """How many updates are owed at this many agent steps; they count as done."""
-        owed = max(0, (agent_steps - self._start) // self._every) * self._updates - self.done
+        owed = self._before + max(0, (agent_steps - self._start) // self._every) * self._updates - self.done
         self.done += owed
         return owed
 

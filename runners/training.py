@@ -180,7 +180,7 @@ class _Run:
         run = self._config.run
         if self._done():
             return "finished"
-        ratio = Ratio(run.learning_starts, run.update_every, run.updates, self._updates)
+        ratio = self._ratio()
         every = {
             self._log: run.log_every,
             self._evaluate: run.eval_every or max(run.steps // 20, 1),
@@ -210,6 +210,13 @@ class _Run:
                 self._take(moment)
                 return "finished"
         raise AssertionError("the loop has no end of its own")
+
+    def _ratio(self) -> Ratio:
+        run, steps, updates = self._config.run, self._agent_steps, self._updates
+        if steps and self._config.replay is not None and not run.checkpoint_replay:
+            start = steps + run.learning_starts  # the replay is empty again and is filled first
+            return Ratio(start, run.update_every, run.updates, before=updates, done=updates)
+        return Ratio(run.learning_starts, run.update_every, run.updates, done=updates)
 
     def _take(self, moment: Moment) -> None:
         self._agent_steps, self._updates = moment.agent_steps, moment.updates

@@ -248,3 +248,33 @@ def test_memory_is_taken_as_it_fills() -> None:
     replay.sample(32)
     assert resident() - before < 50e6
     assert sum(array.nbytes for array in vars(replay).values() if isinstance(array, np.ndarray)) <= 7.3e9
+
+
+def test_cut_episodes_end_where_they_were_left() -> None:
+    """After a resume the next observation is another episode's: nothing may join the two."""
+    spec = EnvSpec("Numbers-v0", 2, True, (1,), "float32", None, 2)
+    replay = UniformReplay(ReplayConfig(capacity=40, n_step=2), spec, GAMMA, np.random.default_rng(0))
+
+    def add(*obs: float) -> None:
+        here = np.array(obs, np.float32)[:, None]
+        replay.add(Step(here, np.zeros(2, np.int64), np.ones(2), np.ones(2), np.zeros(2, np.bool_), here + 1))
+
+    for t in range(3):
+        add(t, 100 + t)
+    replay.cut(np.array([True, False]))
+    for t in range(3):
+        add(50 + t, 103 + t)
+    batch = everything(replay)
+    reached = sorted(zip(batch.obs[:, 0].tolist(), batch.next_obs[:, 0].tolist(), strict=True))
+    assert reached == [(0, 2), (1, 2), (50, 52), (100, 102), (101, 103), (102, 104), (103, 105)]
+    assert batch.discount[batch.obs[:, 0] == 1] == pytest.approx([GAMMA])
+
+
+def test_cutting_what_does_not_run_changes_nothing() -> None:
+    replay = make()
+    for step in tagged_steps(SCRIPT, 9, 3):
+        replay.add(step)
+    before = copy.deepcopy(replay.state_dict())
+    replay.cut(np.zeros(3, np.bool_))
+    after = replay.state_dict()
+    assert all(np.array_equal(before[k], after[k]) for k in before)
