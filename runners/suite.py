@@ -21,7 +21,7 @@ from qladder.runners.config import CONFIGS, Config, resolve
 from qladder.runners.figures import curves_figure
 from qladder.runners.progress import say
 from qladder.runners.report import write_report
-from qladder.runners.run_folder import run_name, settings_hash
+from qladder.runners.run_folder import run_name, settings_hash, write_json
 from qladder.runners.runs import find_runs
 from qladder.runners.settings import Table, build, read_toml
 
@@ -135,9 +135,11 @@ def run_suite(
     found = find_runs([job.folder for job in finished]) if finished else None
     comparison = compare(*found) if found else compare([])
     report = write_report(found.runs, folder, title=f"qladder suite {Path(name).stem}") if found else None
+    passed = _passed(suite, all_jobs)
     if found:
         curves_figure(found.runs, folder / "curves.png")
-    return SuiteResult(folder, report, comparison, failed, _passed(suite, all_jobs))
+        write_json(folder / "results.json", _results(name, comparison, passed, finished))
+    return SuiteResult(folder, report, comparison, failed, passed)
 
 
 def load_suite(name: str) -> Suite:
@@ -202,6 +204,23 @@ def _run_one(job: Job) -> str | None:
         return None
     last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return f"exit status {status}: {last[-1] if last else 'no output'} (log: {log})"
+
+
+def _results(name: str, comparison: Comparison, passed: list[Table], finished: list[Job]) -> Table:
+    """What is worth keeping of a suite in one small file."""
+    manifests = [json.loads((job.folder / "manifest.json").read_text(encoding="utf-8")) for job in finished]
+    return {
+        "command": f"qladder suite {Path(name).stem}",
+        "commits": sorted(
+            {m["git"]["commit"] + (" and changes" if m["git"]["dirty"] else "") for m in manifests if m["git"]}
+        ),
+        "machines": sorted({f"{m['machine']['processor']}, {m['machine']['cores']} cores" for m in manifests}),
+        "versions": [dict(t) for t in sorted({tuple(m["versions"].items()) for m in manifests})],
+        "started": min(m["started"] for m in manifests),
+        "ended": max(m["ended"] for m in manifests),
+        "passed": passed,
+        **comparison.to_json(),
+    }
 
 
 def _passed(suite: Suite, jobs: list[Job]) -> list[dict[str, Any]]:
