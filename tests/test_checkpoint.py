@@ -1,0 +1,72 @@
+"""Checkpoints: what comes back, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qladder.runners import checkpoint
+from qladder.runners.checkpoint import BadCheckpointError
+
+STATE = {
+    "weights": {"0.bias": torch.tensor([1.5, -2.0]), "half": torch.tensor([[1]], dtype=torch.uint8)},
+    "rng": np.random.default_rng(3).bit_generator.state,
+    "table": np.arange(6).reshape(2, 3),
+    "steps": np.int64(7),
+    "list": [1, 2.5, None, "x", True],
+}
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, 7, STATE)
+    state = checkpoint.load(path)
+    assert torch.equal(state["weights"]["0.bias"], STATE["weights"]["0.bias"])  # type: ignore[index, call-overload]
+    assert state["weights"]["half"].dtype == torch.uint8
+    assert np.array_equal(state["table"], np.arange(6).reshape(2, 3))
+    assert (state["steps"], state["list"]) == (7, [1, 2.5, None, "x", True])
+    rng = np.random.default_rng()
+    rng.bit_generator.state = state["rng"]
+    assert rng.random() == np.random.default_rng(3).random()
+
+
+def test_the_newest_two_are_kept_newest_first(tmp_path: Path) -> None:
+    for steps in (5, 100, 20):
+        checkpoint.save(tmp_path, steps, STATE)
+    assert [p.name for p in checkpoint.checkpoints(tmp_path)] == ["step-000000000100", "step-000000000020"]
+
+
+def test_a_save_that_was_killed_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / ".writing-99").mkdir(parents=True)
+    assert checkpoint.checkpoints(tmp_path) == []
+    checkpoint.save(tmp_path, 5, STATE)
+    assert len(checkpoint.checkpoints(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["arrays.npz", "state.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_file_is_refused(tmp_path: Path, name: str, damage: str) -> None:
+    path = checkpoint.save(tmp_path, 7, STATE)
+    data = bytearray((path / name).read_bytes())
+    if damage == "gone":
+        (path / name).unlink()
+    else:
+        data[len(data) // 2] ^= 4
+        (path / name).write_bytes(data if damage == "flip" else data[:-5])
+    with pytest.raises(BadCheckpointError, match=str(path)):
+        checkpoint.load(path)
+
+
+def test_a_manifest_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, 7, STATE)
+    (path / "manifest.json").write_text('{"agent_steps": 7')
+    with pytest.raises(BadCheckpointError):
+        checkpoint.load(path)
+
+
+def test_objects_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="not object"):
+        checkpoint.save(tmp_path, 7, {"thing": object()})
+    assert checkpoint.checkpoints(tmp_path) == []

@@ -1,0 +1,120 @@
+"""The training loop against a tape, the exact ratio of updates, and the independence of random streams."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qladder.envs.seeding import generator, integer
+from qladder.envs.spec import EnvSpec, TimeStep
+from qladder.runners.loop import Episodes, Ratio, interact
+
+
+class ScriptedEnv:
+    """Two episodes of two steps, the first truncated; observations are 10 * episode + t."""
+
+    spec = EnvSpec("Scripted-v0", 1, False, (), "int64", 30, 2)
+
+    def __init__(self) -> None:
+        self.t, self.episode = 0, 0
+
+    def reset(self) -> int:
+        return 0
+
+    def step(self, action: Any) -> TimeStep:
+        self.t += 1
+        next_obs = 10 * self.episode + self.t
+        last = self.t == 2
+        discount = 0.0 if last and self.episode else 1.0
+        if last:
+            self.t, self.episode = 0, self.episode + 1
+        return TimeStep(10 * self.episode if last else next_obs, 3.0, discount, last, next_obs)
+
+    def close(self) -> None: ...
+
+
+class Taper:
+    """Writes down what it is asked."""
+
+    Config = None
+    batched = False
+
+    def __init__(self) -> None:
+        self.tape: list[Any] = []
+
+    def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
+        self.tape.append(("act", obs, first, explore))
+        return obs % 2, "extra"
+
+    def observe(self, step: Any) -> None:
+        self.tape.append(("observe", *step))
+
+    def learn(self, k: int) -> dict[str, Any]:
+        self.tape.append(("learn", k))
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def test_the_loop_against_a_tape() -> None:
+    agent, env = Taper(), ScriptedEnv()
+    moments = list(islice(interact(env, agent, Ratio(1, 2, 1), clip_rewards=True), 4))
+    assert agent.tape == [
+        ("act", 0, True, True),
+        ("observe", 0, 0, 1.0, 1.0, False, 1, "extra"),
+        ("act", 1, False, True),
+        ("observe", 1, 1, 1.0, 1.0, True, 2, "extra"),  # truncated: bootstraps from 2, not from 10
+        ("act", 10, True, True),
+        ("observe", 10, 0, 1.0, 1.0, False, 11, "extra"),
+        ("learn", 1),
+        ("act", 11, False, True),
+        ("observe", 11, 1, 1.0, 0.0, True, 12, "extra"),
+    ]
+    assert [m.agent_steps for m in moments] == [1, 2, 3, 4]
+    assert [m.updates for m in moments] == [0, 0, 1, 1]
+    episodes = Episodes(env)
+    for moment in moments:
+        episodes.add(moment.time_step)
+    assert episodes.finished == [(6.0, 2), (6.0, 2)]  # raw rewards, though the agent saw them clipped
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8])
+@pytest.mark.parametrize("every", [1, 4, 7])
+@pytest.mark.parametrize("updates", [1, 5])
+def test_updates_keep_their_ratio_to_agent_steps(num_envs: int, every: int, updates: int) -> None:
+    ratio = Ratio(10, every, updates)
+    done = 0
+    for steps in range(num_envs, 500, num_envs):
+        done += ratio.due(steps)
+        assert done == ratio.done == max(0, (steps - 10) // every) * updates
+
+
+def test_a_ratio_goes_on_after_a_resume() -> None:
+    straight, resumed = Ratio(10, 4, 2), Ratio(10, 4, 2, done=20)
+    straight.due(50)
+    assert [straight.due(s) for s in (55, 70)] == [resumed.due(s) for s in (55, 70)]
+    refilled = Ratio(60, 4, 2, before=20, done=20)
+    assert [refilled.due(s) for s in (55, 60, 64)] == [0, 0, 2]
+
+
+def test_episodes_side_by_side_are_counted_each() -> None:
+    class Two:
+        spec = EnvSpec("Two-v0", 2, True, (1,), "float32", None, 2)
+
+    episodes = Episodes(Two())  # type: ignore[arg-type]
+    for reward, last in (([1, 2], [False, True]), ([3, 4], [True, False])):
+        episodes.add(TimeStep(None, np.array(reward), None, np.array(last), None))
+    assert episodes.finished == [(2.0, 1), (4.0, 2)]
+
+
+def test_no_two_streams_are_the_same() -> None:
+    keys = [(s, n, e, k) for s in range(21) for n in ("env", "evaluation") for e in range(4) for k in range(30)]
+    assert len({integer(s, n, e, k) for s, n, e, k in keys}) >= len(keys) - 2  # 31 bits: a chance meeting may happen
+    draws = {generator(s, n).integers(2**62) for s in range(50) for n in ("explore", "replay", "network")}
+    assert len(draws) == 150

@@ -1,0 +1,135 @@
+"""Settings: layers, flags, and what is refused with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qladder.agents.schedules import Schedule
+from qladder.envs.errors import UserError
+from qladder.runners.config import agent_names, load_protocol, protocol_names, resolve
+from qladder.runners.settings import merge, parse_flags, read_toml
+from qladder.runners.suite import load_suite
+
+SECTIONS = ("env", "agent", "replay", "run")
+
+
+def test_layers_win_in_their_order(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[agent]\ngamma = 0.5\nhidden = [7]\n[run]\nlog_every = 9\n")
+    config = resolve("dqn", "CartPole-v1", {"agent": {"hidden": [3, 4]}}, file)
+    assert config.agent.gamma == 0.5  # the file over the shipped
+    assert config.agent.hidden == (3, 4)  # flags over the file
+    assert config.agent.loss == "mse"  # [env."CartPole-v1"]
+    assert config.replay.batch_size == 64  # the family
+    assert config.run.learning_starts == 1000  # the agent
+    assert config.run.eval_episodes == 5  # the class
+    assert config.sources[-2:] == (str(file), "flags")
+
+
+def test_a_resolved_table_resolves_to_itself(tmp_path: Path) -> None:
+    import tomli_w
+
+    config = resolve("dqn", "CartPole-v1", {"run": {"seed": 3}})
+    file = tmp_path / "config.toml"
+    file.write_text(tomli_w.dumps(config.table()))
+    again = resolve(None, None, {}, file)
+    assert again.table() == config.table()
+    assert (again.agent, again.replay, again.run, again.env) == (config.agent, config.replay, config.run, config.env)
+
+
+def test_flags_are_read_as_toml_where_they_can_be() -> None:
+    arguments = (
+        "train dqn --agent.learning-rate 1e-4 --agent.hidden 64 32 --env.kwargs.map_name=8x8 --run.episodes none --json"
+    )
+    table, rest = parse_flags(arguments.split(), SECTIONS)
+    assert table == {
+        "agent": {"learning_rate": 1e-4, "hidden": [64, 32]},
+        "env": {"kwargs": {"map_name": "8x8"}},
+        "run": {"episodes": "none"},
+    }
+    assert rest == ["train", "dqn", "--json"]
+
+
+def test_short_forms() -> None:
+    config = resolve("dqn", "Acrobot-v1", {"agent": {"epsilon": 0.25, "hidden": 64, "max_grad_norm": 5}})
+    assert config.agent.epsilon == Schedule(0.25, 0.25, 0)
+    assert (config.agent.hidden, config.agent.max_grad_norm) == ((64,), 5.0)
+    assert resolve("dqn", "Acrobot-v1", {"agent": {"max_grad_norm": "none"}}).agent.max_grad_norm is None
+
+
+def test_a_part_of_a_schedule_can_be_set() -> None:
+    schedule = resolve("dqn", "CartPole-v1", {"agent": {"epsilon": {"end": 0.5}}}).agent.epsilon
+    assert schedule == Schedule(1.0, 0.5, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("agent", "env", "flags", "said"),
+    [
+        ("dqm", "CartPole-v1", {}, "agent 'dqm': .*did you mean 'dqn'"),
+        ("dqn", "CartPole-v1", {"agent": {"lerning_rate": 1}}, r"agent\.lerning_rate: .*did you mean 'learning_rate'"),
+        ("dqn", "CartPole-v1", {"agent": {"loss": "hubr"}}, r"agent\.loss = 'hubr': .*'huber' or 'mse'"),
+        ("dqn", "CartPole-v1", {"agent": {"gamma": 1.5}}, r"agent\.gamma = 1\.5: .*less than or equal to 1"),
+        ("dqn", "CartPole-v1", {"agent": {"gamma": float("nan")}}, r"agent\.gamma"),
+        ("dqn", "CartPole-v1", {"agent": {"gamma": True}}, r"agent\.gamma = True"),
+        ("dqn", "CartPole-v1", {"agent": {"epsilon": {"over": -1}}}, r"agent\.epsilon\.over = -1"),
+        ("dqn", "CartPole-v1", {"agent": {"epsilon": {"clock": "seconds"}}}, r"agent\.epsilon\.clock = 'seconds'"),
+        ("dqn", "CartPole-v1", {"run": {"steps": "many"}}, r"run\.steps = 'many': .*integer"),
+        ("dqn", "CartPole-v1", {"run": {"steps": 0}}, r"run\.steps = 0: .*greater than 0"),
+        ("dqn", "CartPole-v1", {"runs": {}}, "section 'runs'; did you mean 'run'"),
+        ("dqn", "CartPole-v1", {"env": {"protocol": "clasic"}}, "protocol 'clasic': .*did you mean 'classic'"),
+        ("q-learning", "CartPole-v1", {"replay": {"capacity": 9}}, "q-learning has no replay"),
+        (None, "CartPole-v1", {}, "needs AGENT and ENV"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_a_line(agent: Any, env: str, flags: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        resolve(agent, env, flags)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [(["--agnt.x", "1"], "did you mean 'agent'"), (["--agent.gamma"], "a value is missing")],
+)
+def test_flags_that_do_not_fit(flag: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        parse_flags(flag, SECTIONS)
+
+
+def test_half_written_and_missing_files(tmp_path: Path) -> None:
+    half = tmp_path / "half.toml"
+    half.write_text("[agent]\ngamma = ")
+    with pytest.raises(UserError, match=r"half\.toml is not TOML"):
+        read_toml(half)
+    with pytest.raises(UserError, match="No such file"):
+        read_toml(tmp_path / "none.toml")
+
+
+def test_merging_leaves_its_layers_alone() -> None:
+    low: dict[str, Any] = {"a": {"b": 1, "c": 2}}
+    assert merge(low, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
+    assert low == {"a": {"b": 1, "c": 2}}
+
+
+def test_all_shipped_settings_resolve() -> None:
+    ids = ["FrozenLake-v1", "Taxi-v4", "Blackjack-v1", "CartPole-v1", "MountainCar-v0", "LunarLander-v3"]
+    for agent in agent_names():
+        for env in [*ids, "qladder/Catch-v0", "ALE/Pong-v5", "somebody:Else-v0"]:
+            assert resolve(agent, env, {}).agent is not None
+    for name in protocol_names():
+        assert load_protocol(name).name == name
+    for suite in ("quickstart", "classic", "toy-text"):
+        for task in load_suite(suite).tasks:
+            resolve(task.agent, task.env, task.table(0))
+
+
+def test_a_protocol_hash_moves_with_what_moves_a_score() -> None:
+    from dataclasses import replace
+
+    one = load_protocol("machado-2018")
+    assert replace(one, summary="other words").hash == one.hash
+    assert replace(one, sticky=0.0).hash != one.hash
+    assert replace(one, evaluation=replace(one.evaluation, epsilon=0.5)).hash != one.hash
