@@ -36,11 +36,14 @@ def make_gym(
     options = dict(kwargs or {})
     if render_mode is not None:
         options["render_mode"] = render_mode
+    module, _, name = id.rpartition(":")
     try:
-        limit = _limit(gymnasium.spec(id).max_episode_steps, protocol, training)
-        env = gymnasium.make(id, max_episode_steps=limit, disable_env_checker=True, **options)
-        for name in wrappers:
-            env = load_attribute(name, "wrapper")(env)
+        if module:
+            importlib.import_module(module)
+        limit = _limit(gymnasium.spec(name).max_episode_steps, protocol, training)
+        env = gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **options)
+        for wrapper in wrappers:
+            env = load_attribute(wrapper, "wrapper")(env)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{id}: {error}; extras of qladder: box2d, render") from error
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
@@ -91,11 +94,11 @@ class GymEnv:
         return self._observe(obs)
 
     def step(self, action: Any) -> TimeStep:
+        self._steps += 1
         try:
             obs, reward, terminated, truncated, _ = self._env_step(int(action) + self._first_action)
         except Exception as error:
             raise self._fault(f"step raised {type(error).__name__}: {_first_line(error)}") from error
-        self._steps += 1
         next_obs = self._observe(obs)
         reward = float(reward)
         if not math.isfinite(reward):

@@ -1,0 +1,272 @@
+"""The command line in processes of its own: bad input, exit status, signals, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+OUTSIDE = '''
+from dataclasses import dataclass
+from typing import ClassVar
+import gymnasium, numpy as np
+from gymnasium import spaces
+
+class Corridor(gymnasium.Env):
+    """Walk right five times; `bad` breaks step 40 of all."""
+    observation_space, action_space = spaces.Discrete(6), spaces.Discrete(2)
+    def __init__(self, bad=None):
+        self.bad, self.steps = bad, 0
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = 0
+        return 0, {}
+    def step(self, action):
+        self.steps += 1
+        if self.bad and self.steps == 40:
+            if self.bad == "raises":
+                raise RuntimeError("the floor gave way")
+            return self.at, float("nan"), False, False, {}
+        self.at = max(0, self.at + (1 if action else -1))
+        return self.at, float(self.at == 5), self.at == 5, False, {}
+
+gymnasium.register("Corridor-v0", entry_point=Corridor, max_episode_steps=30)
+
+def doubled(env):
+    return gymnasium.wrappers.TransformReward(env, lambda r: 2 * r)
+
+@dataclass(frozen=True)
+class RightConfig:
+    replay: ClassVar = None
+    stubborn: bool = True
+
+class Right:
+    """Always goes right."""
+    Config, batched = RightConfig, False
+    def __init__(self, config, spec, *, seed, device): pass
+    def act(self, obs, first, explore): return 1, None
+    def observe(self, step): pass
+    def learn(self, k): return {}
+    def state_dict(self): return {}
+    def load_state_dict(self, state): pass
+'''
+
+
+def qladder(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "qladder.runners", *arguments],
+        cwd=cwd,
+        env=environment(cwd),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def environment(cwd: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(cwd), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "outside.py").write_text(OUTSIDE)
+    (tmp_path / "half.toml").write_text("[agent\n")
+    (tmp_path / "wrong.toml").write_text("[agent]\ngama = 1\n")
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+TRAIN = ("train", "q-learning", "FrozenLake-v1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("trian",), ["trian", "did you mean 'train'"]),
+        (("train",), ["AGENT and ENV"]),
+        (("train", "dqm", "CartPole-v1"), ["dqm", "did you mean 'dqn'"]),
+        (("train", "dqn", "CartPol-v1"), ["CartPol-v1", "did you mean 'CartPole-v1'"]),
+        ((*TRAIN, "--protocol", "toytext"), ["toytext", "did you mean 'toy-text'"]),
+        ((*TRAIN, "--stepps", "3"), ["--stepps", "--steps"]),
+        ((*TRAIN, "--steps", "many"), ["--steps", "many", "INT"]),
+        ((*TRAIN, "--steps", "-5"), ["run.steps", "-5", "greater than 0"]),
+        ((*TRAIN, "--seed", "-1"), ["run.seed", "-1"]),
+        ((*TRAIN, "--agent.step-sise", "1"), ["step_sise", "did you mean 'step_size'"]),
+        ((*TRAIN, "--agnet.gamma", "1"), ["agnet", "did you mean 'agent'"]),
+        ((*TRAIN, "--agent.gamma", "2"), ["agent.gamma", "2", "less than or equal to 1"]),
+        ((*TRAIN, "--config", "half.toml"), ["half.toml", "not TOML"]),
+        ((*TRAIN, "--config", "wrong.toml"), ["gama", "did you mean 'gamma'"]),
+        ((*TRAIN, "--config", "missing.toml"), ["missing.toml", "No such file"]),
+        ((*TRAIN, "--out", "file"), ["file", "cannot be written"]),
+        ((*TRAIN, "--out", ".", "--name", "empty"), ["empty", "exists already", "--resume"]),
+        ((*TRAIN, "--env.kwargs.slippy", "true"), ["slippy"]),
+        (("train", "dqn", "CartPole-v1", "--device", "cuda"), ["cuda"]),
+        (("train", "dqn", "CartPole-v1", "--replay.capacity", "1"), ["replay.capacity"]),
+        (("train", "dqn", "CartPole-v1", "--run.learning_starts", "0"), ["run.learning_starts"]),
+        (("train", "dqn", "Pendulum-v1"), ["dqn cannot play Pendulum-v1", "finite"]),
+        (("train", "q-learning", "ALE/Pong-v5"), ["q-learning cannot play", "dqn can"]),
+        (("train", "outside:Nobody", "CartPole-v1"), ["outside:Nobody"]),
+        (("train", "dqn", "no_such_package:X-v0"), ["no_such_package"]),
+        (("evaluate", "empty"), ["empty", "not a run folder"]),
+        (("compare", "empty"), ["empty"]),
+        (("suite", "quikstart"), ["quikstart", "did you mean 'quickstart'"]),
+        (("list", "agnts"), ["agnts", "did you mean 'agents'"]),
+        (("solve", "CartPole-v1"), ["CartPole-v1", "not known"]),
+        (("compare", "empty", "--agent.x", "1"), ["takes no settings"]),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(place: Path, arguments: tuple[str, ...], said: list[str]) -> None:
+    before = sorted(p.name for p in place.iterdir())
+    result = qladder(*arguments, cwd=place)
+    lines = [line for line in result.stderr.splitlines() if "did not" not in line]
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert lines[-1].startswith("qladder: ")
+    assert len(lines) == 1
+    for words in said:
+        assert words in lines[0]
+    assert sorted(p.name for p in place.iterdir() if p.name != "__pycache__") == before
+
+
+@pytest.mark.parametrize(("bad", "words"), [("raises", "the floor gave way"), ("nan", "reward is nan")])
+def test_an_environment_that_fails_is_named_and_the_checkpoint_stays(place: Path, bad: str, words: str) -> None:
+    flags = ("--env.kwargs.bad", bad, "--run.checkpoint-every", "10", "--steps", "100", "--run.eval-every", "1000")
+    result = qladder("train", "q-learning", "outside:Corridor-v0", *flags, "--name", "r", cwd=place)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert words in last
+    assert "step 40" in last
+    assert "run seed 0" in last
+    assert "Traceback" not in result.stderr
+    from qladder.runners import checkpoint
+
+    newest = checkpoint.checkpoints(place / "runs" / "r")[0]
+    assert newest.name == "step-000000000030"
+    checkpoint.load(newest)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_resume_goes_on(place: Path, number: int, status: int) -> None:
+    flags = ["--name", "r", "--run.episodes", "none", "--run.log-every", "100"]
+    command = [sys.executable, "-m", "qladder.runners", *TRAIN, "--steps", "100000000", *flags]
+    process = subprocess.Popen(command, cwd=place, env=environment(place), stderr=subprocess.PIPE, text=True)
+    metrics = place / "runs" / "r" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert time.monotonic() < deadline
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert "--resume" in error
+    assert "Traceback" not in error
+    reached = int(error.split(" agent steps, saved")[0].split()[-1].replace(",", ""))
+    result = qladder(*TRAIN, "--steps", str(reached + 500), *flags, "--resume", "--json", cwd=place)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["agent_steps"] == reached + 500
+    steps = [json.loads(line)["agent_steps"] for line in metrics.read_text().splitlines()]
+    assert steps == sorted(steps)
+
+
+def test_json_is_one_object_and_nothing_else(place: Path) -> None:
+    run = qladder(*TRAIN, "--steps", "300", "--json", cwd=place)
+    trained = json.loads(run.stdout)
+    keys = {"run", "agent_steps", "frames", "updates", "seconds", "exit_reason", "evaluation"}
+    assert keys <= set(trained)
+    evaluated = json.loads(qladder("evaluate", trained["run"], "--json", cwd=place).stdout)
+    assert evaluated == trained["evaluation"]
+    keys = {"mean", "iqm", "interval", "returns", "episodes", "human_normalized", "protocol", "checkpoint_agent_steps"}
+    assert keys <= set(evaluated)
+    solved = json.loads(qladder("solve", "FrozenLake-v1", "--json", cwd=place).stdout)
+    assert (solved["states"], solved["actions"]) == (16, 4)
+    assert solved["optimal_return_in_limit"] == pytest.approx(0.7441902878)
+    assert {"agents", "envs", "protocols", "suites", "references"} == set(
+        json.loads(qladder("list", "--json", cwd=place).stdout)
+    )
+    report = json.loads(qladder("report", "runs", "--json", cwd=place).stdout)
+    assert Path(place / report["report"]).is_file()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["train", "--help"]])
+def test_help_and_list_import_neither_torch_nor_gymnasium(place: Path, arguments: list[str]) -> None:
+    code = f"""
+        import sys
+        from qladder.runners.cli import main
+        try:
+            main({arguments!r})
+        except SystemExit as stop:
+            assert not stop.code
+        assert not {{"torch", "gymnasium", "numpy", "matplotlib"}} & set(sys.modules)
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_help_of_an_agent_names_every_setting(place: Path) -> None:
+    result = qladder("train", "dqn", "CartPole-v1", "--help", cwd=place)
+    assert result.returncode == 0
+    for name in (
+        "--agent.target_period",
+        "--agent.epsilon",
+        "--replay.capacity",
+        "--run.update_every",
+        "--env.wrappers",
+    ):
+        assert name in result.stdout
+
+
+def test_a_package_from_outside_is_trained_and_compared(place: Path) -> None:
+    for agent in ("outside:Right", "q-learning"):
+        for seed in ("0", "1"):
+            flags = ("--env.wrappers", "outside:doubled", "--steps", "400", "--seed", seed, "--run.episodes", "none")
+            result = qladder("train", agent, "outside:Corridor-v0", *flags, "--json", cwd=place)
+            assert result.returncode == 0, result.stderr
+            mean: Any = json.loads(result.stdout)["evaluation"]["mean"]
+            assert mean == 2.0 or agent == "q-learning"
+    compared = json.loads(qladder("compare", "runs", "--json", cwd=place).stdout)
+    assert {(s["agent"], s["seeds"]) for s in compared["scores"]} == {("outside:Right", 2), ("q-learning", 2)}
+    assert len(compared["pairs"]) == 1
+    assert qladder("evaluate", "runs/outside-Right__outside-Corridor-v0__s0", cwd=place).returncode == 0
+
+
+def test_a_suite_does_what_is_missing_and_reports(place: Path) -> None:
+    suite = place / "tiny.toml"
+    task = '[[task]]\nagent = "{}"\nenv = "{}"\nsteps = 200\nat_least = 0.0\n'
+    text = 'summary = "small"\nseeds = 2\n' + task.format("q-learning", "FrozenLake-v1")
+    suite.write_text(text + task.format("random", "FrozenLake-v1"))
+    first = qladder("suite", "tiny.toml", "--jobs", "2", "--out", "o", "--json", cwd=place)
+    assert first.returncode == 0, first.stderr
+    told = json.loads(first.stdout)
+    assert {(s["agent"], s["seeds"]) for s in told["scores"]} == {("q-learning", 2), ("random", 2)}
+    assert [p["passed"] for p in told["passed"]] == [2, 2]
+    assert (place / "o" / "report.html").is_file()
+    summaries = sorted((place / "o").glob("*/summary.json"))
+    before = {p: p.stat().st_mtime_ns for p in summaries}
+    summaries[0].unlink()
+    suite.write_text(suite.read_text() + task.format("q-learning", "outside:Corridor-v0").replace("0.0", "1.0"))
+    suite.write_text(suite.read_text() + task.format("dqn", "Pendulum-v1"))
+    second = qladder("suite", "tiny.toml", "--jobs", "2", "--out", "o", "--json", cwd=place)
+    assert second.returncode == 1
+    told = json.loads(second.stdout)
+    assert len(told["failed"]) == 2
+    assert all("Pendulum-v1" in f["run"] and "finite" in f["reason"] for f in told["failed"])
+    assert {p: p.stat().st_mtime_ns for p in summaries[1:]} == {p: t for p, t in before.items() if p != summaries[0]}
+    assert summaries[0].is_file()
+
+
+def test_a_suite_with_an_unknown_key_is_refused(place: Path) -> None:
+    (place / "odd.toml").write_text('summary = ""\nseeds = 1\n[[task]]\nagent = "random"\nenv = "Taxi-v4"\nstep = 9\n')
+    result = qladder("suite", "odd.toml", cwd=place)
+    assert result.returncode == 2
+    assert "did you mean 'steps'" in result.stderr

@@ -1,0 +1,171 @@
+"""Runs from end to end through the Python interface: repeatable, resumable, read back by TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qladder.envs.errors import UserError
+from qladder.runners import checkpoint as checkpoints
+from qladder.runners import evaluate, load, train
+from qladder.runners.evaluation import human_normalized
+from qladder.runners.solve import solve
+
+SMALL = {"steps": 900, "log_every": 150, "eval_every": 300, "eval_episodes": 2, "checkpoint_every": 300}
+
+
+def records(run: str | Path, *, without_time: bool = True) -> list[dict[str, Any]]:
+    lines = (Path(run) / "metrics.jsonl").read_text().splitlines()
+    parsed = [json.loads(line) for line in lines]
+    return [{k: v for k, v in r.items() if not (without_time and k.startswith("time/"))} for r in parsed]
+
+
+def small(agent: str, out: Path, env: str = "CartPole-v1", **settings: Any) -> dict[str, Any]:
+    run = {**SMALL, **settings.pop("run", {})}
+    if agent == "dqn":
+        run = {"learning_starts": 100, **run}
+    return train(agent, env, settings={**settings, "run": run}, out=out)
+
+
+@pytest.mark.parametrize("agent", ["q-learning", "linear-q", "dqn"])
+def test_a_seed_repeats_a_run_and_another_does_not(agent: str, tmp_path: Path) -> None:
+    one, two = (small(agent, tmp_path / name) for name in ("a", "b"))
+    other = small(agent, tmp_path / "c", run={"seed": 1})
+    assert records(one["run"]) == records(two["run"])
+    assert one["evaluation"] == two["evaluation"]
+    assert records(one["run"]) != records(other["run"])
+
+
+def test_a_runs_own_config_repeats_it(tmp_path: Path) -> None:
+    one = small("q-learning", tmp_path / "a", run={"seed": 5})
+    two = train(config=Path(one["run"]) / "config.toml", out=tmp_path / "b")
+    assert records(one["run"]) == records(two["run"])
+
+
+def test_evaluation_leaves_training_alone(tmp_path: Path) -> None:
+    def trained(every: int) -> list[Any]:
+        result = small("dqn", tmp_path / str(every), run={"eval_every": every})
+        return [r for r in records(result["run"]) if "eval/return" not in r]
+
+    assert trained(200) == trained(700)
+
+
+def test_tensorboard_reads_what_metrics_jsonl_says(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = small("dqn", tmp_path)["run"]
+    reader = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    reader.Reload()
+    expected: dict[str, list[tuple[int, float]]] = {}
+    for record in records(run, without_time=False):
+        clocks = ("frames", "agent_steps", "updates", "episodes")
+        for tag, value in record.items():
+            if tag not in clocks:
+                expected.setdefault(tag, []).append((record["agent_steps"], np.float32(value)))
+    read = {tag: [(e.step, np.float32(e.value)) for e in reader.Scalars(tag)] for tag in reader.Tags()["scalars"]}
+    assert read == expected
+    assert {"train/episode_return", "eval/return", "loss/td", "q/mean", "time/steps_per_second"} <= set(read)
+
+
+def test_the_run_folder_holds_what_it_should(tmp_path: Path) -> None:
+    result = small("linear-q", tmp_path)
+    folder = Path(result["run"])
+    assert folder.name == "linear-q__CartPole-v1__s0"
+    summary, manifest = (json.loads((folder / f"{n}.json").read_text()) for n in ("summary", "manifest"))
+    assert summary["evaluation"] == result["evaluation"]
+    assert (summary["agent_steps"], summary["frames"], summary["updates"]) == (900, 900, 900)
+    assert [p["agent_steps"] for p in summary["curve"]] == [300, 600, 900]
+    assert summary["curve"][-1]["mean"] == result["evaluation"]["mean"] == np.mean(result["evaluation"]["returns"])
+    assert manifest["exit_reason"] == "finished"
+    assert manifest["protocol"] == summary["protocol"]
+    assert not list(folder.rglob("*.pkl"))
+
+
+def test_weights_are_loaded_as_they_were_evaluated(tmp_path: Path) -> None:
+    result = small("dqn", tmp_path)
+    again = evaluate(result["run"])
+    assert again == result["evaluation"]
+    assert evaluate(result["run"], seed=9)["returns"] != again["returns"]
+    policy = load(result["run"])
+    assert policy.act(np.zeros((3, 4), np.float32)).shape == (3,)
+
+
+@pytest.mark.parametrize("agent", ["q-learning", "dqn"])
+def test_a_resumed_run_goes_on_and_repeats_no_record(agent: str, tmp_path: Path) -> None:
+    first = small(agent, tmp_path)
+    run = Path(first["run"])
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"agent_steps": 901, "torn')
+    resumed = {**SMALL, "steps": 1800} | ({"learning_starts": 100} if agent == "dqn" else {})
+    result = train(agent, "CartPole-v1", settings={"run": resumed}, out=tmp_path, resume=True)
+    assert result["agent_steps"] == 1800
+    assert result["updates"] == first["updates"] * 2 + (100 if agent == "dqn" else 0)
+    logged = [r["agent_steps"] for r in records(run) if "eval/return" not in r]
+    assert logged == list(range(150, 1801, 150))
+    evaluated = [r["agent_steps"] for r in records(run) if "eval/return" in r]
+    assert evaluated == list(range(300, 1801, 300))
+
+
+def test_a_run_is_resumed_with_its_own_settings_only(tmp_path: Path) -> None:
+    small("q-learning", tmp_path)
+    with pytest.raises(UserError, match=r"agent\.gamma was 0\.99 and is 0\.5 now"):
+        train("q-learning", "CartPole-v1", settings={"agent": {"gamma": 0.5}, "run": SMALL}, out=tmp_path, resume=True)
+
+
+def test_a_bad_checkpoint_falls_back_to_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path(small("q-learning", tmp_path)["run"])
+    newest, before = checkpoints.checkpoints(run)
+    (newest / "arrays.npz").write_bytes(b"nothing")
+    assert evaluate(run, episodes=1)["checkpoint_agent_steps"] == 600
+    assert "trying the one before" in capsys.readouterr().err
+    (before / "arrays.npz").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="no good checkpoint"):
+        evaluate(run, episodes=1)
+
+
+def test_a_replay_that_was_not_saved_is_filled_first(tmp_path: Path) -> None:
+    def go(steps: int, resume: bool) -> dict[str, Any]:
+        run = {**SMALL, "steps": steps, "learning_starts": 200, "update_every": 1, "checkpoint_replay": False}
+        return train("dqn", "Acrobot-v1", settings={"run": run}, out=tmp_path, resume=resume)
+
+    assert go(600, False)["updates"] == 400
+    assert go(1000, True)["updates"] == 600
+
+
+def test_a_table_on_the_frozen_lake_meets_the_truth(tmp_path: Path) -> None:
+    result = train("q-learning", "FrozenLake-v1", out=tmp_path)
+    exact, best = result["evaluation"]["mean"], solve("FrozenLake-v1")
+    assert 0.735 <= exact <= best["optimal_return_in_limit"] + 1e-9
+    assert result["evaluation"]["exact"] == exact
+    assert best["optimal_return"] == pytest.approx(14 / 17)
+    played = evaluate(result["run"], episodes=2000)
+    assert played["mean"] == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 2000) ** 0.5)
+    assert len(played["returns"]) == played["episodes"] == 2000
+
+
+def test_random_play_is_evaluated_as_random(tmp_path: Path) -> None:
+    result = train("random", "FrozenLake-v1", settings={"run": {"steps": 50}}, out=tmp_path)
+    assert result["evaluation"]["mean"] == pytest.approx(0.013939795959171436)
+
+
+@pytest.mark.parametrize("env", ["FrozenLake-v1", "qladder/Catch-v0", "CartPole-v1"])
+def test_dqn_plays_states_vectors_and_pictures(env: str, tmp_path: Path) -> None:
+    run = {**SMALL, "steps": 300, "learning_starts": 100, "update_every": 4, "updates": 2}
+    result = train("dqn", env, settings={"run": run, "env": {"num_envs": 4}}, out=tmp_path)
+    assert (result["agent_steps"], result["updates"]) == (300, 100)
+
+
+def test_human_normalised_scores() -> None:
+    assert human_normalized("ALE/Pong-v5", 14.6) == pytest.approx(1.0)
+    assert human_normalized("ALE/Pong-v5", -20.7) == pytest.approx(0.0)
+    assert human_normalized("CartPole-v1", 500) is None
+    assert human_normalized("ALE/Casino-v5", 5) is None
+
+
+@pytest.mark.slow
+def test_dqn_learns_catch(tmp_path: Path) -> None:
+    assert train("dqn", "qladder/Catch-v0", out=tmp_path)["evaluation"]["mean"] >= 0.95
