@@ -22,7 +22,7 @@ from qladder.envs.seeding import integer
 from qladder.envs.spec import Env, TimeStep
 from qladder.runners.config import Config
 from qladder.runners.evaluation import Policy
-from qladder.runners.training import load_run
+from qladder.runners.loading import load_run
 
 Picture = NDArray[np.uint8]  # [height, width, 3]
 Recorder = Callable[[Path, Iterable[Picture], float], None]  # to a file, at so many pictures a second

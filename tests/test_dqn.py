@@ -15,8 +15,8 @@ from qladder.agents.td import q_target, td_loss
 from qladder.envs.mdp import optimal_values
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import truth
+from qladder.runners.loading import make_agent, make_environment
 from qladder.runners.loop import Ratio, interact
-from qladder.runners.training import make_agent, make_environment
 
 
 def linear_config(seed: int = 1, **agent: object) -> Config:

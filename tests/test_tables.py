@@ -17,8 +17,8 @@ from qladder.envs.spec import EnvSpec
 from qladder.replay.types import Step
 from qladder.runners.config import resolve
 from qladder.runners.evaluation import truth
+from qladder.runners.loading import make_agent, make_environment
 from qladder.runners.loop import Ratio, interact
-from qladder.runners.training import make_agent, make_environment
 
 STATES = EnvSpec("States-v0", 1, False, (), "int64", 3, 2)
 VECTORS = EnvSpec("Vectors-v0", 1, False, (1,), "float32", None, 2, (0.0,), (1.0,))

@@ -20,8 +20,9 @@ from qladder.runners import checkpoint
 from qladder.runners import watch as module
 from qladder.runners.config import resolve
 from qladder.runners.evaluation import play
+from qladder.runners.loading import load_run, make_agent, make_environment
 from qladder.runners.run_folder import write_config
-from qladder.runners.training import load_run, make_agent, make_environment, train
+from qladder.runners.training import train
 from qladder.runners.watch import watch
 
 SETTINGS = {"run": {"steps": 300, "seed": 3}}

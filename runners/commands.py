@@ -1,0 +1,244 @@
+"""The commands, each a thin face over one function; tyro reads their signatures and docstrings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+Json = Annotated[bool, arg(help="Print one JSON object on standard output and nothing else.")]
+Out = Annotated[str, arg(help="Folder for what is written.")]
+
+flags: dict[str, Any] = {}  # the --section.field values of this call, by section; `runners.cli` fills them in
+
+
+def train(
+    agent: Positional[str | None] = None,
+    env: Positional[str | None] = None,
+    /,
+    *,
+    protocol: str | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    out: Out = "runs",
+    name: str | None = None,
+    device: str | None = None,
+    resume: bool = False,
+    config: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Train an agent on an environment, e.g. `qladder train dqn CartPole-v1`.
+
+    Any setting can be given as --SECTION.FIELD VALUE (sections env, agent, replay, run);
+    `qladder train AGENT ENV --help` lists them with their values.
+
+    Args:
+        agent: A name from `qladder list agents`, or module:Class.
+        env: A Gymnasium id, or module:Id-v0.
+        protocol: A name from `qladder list protocols`; by default that of the environment's family.
+        steps: Agent steps in all.
+        seed: The run's seed; everything random descends from it.
+        name: Name of the run's folder in --out; by default agent, environment and seed.
+        device: auto, cpu or cuda.
+        resume: Go on from the newest good checkpoint of the run.
+        config: A TOML file of settings, e.g. a run's config.toml.
+    """
+    from qladder.runners import training
+    from qladder.runners.settings import merge
+
+    short: dict[str, dict[str, Any]] = {
+        "run": {"steps": steps, "seed": seed, "device": device},
+        "env": {"protocol": protocol},
+    }
+    given = {section: {k: v for k, v in table.items() if v is not None} for section, table in short.items()}
+    settings = merge({k: v for k, v in given.items() if v}, flags)
+    result = training.train(
+        agent, env, settings=settings, config=config, out=out, name=name, resume=resume, progress=True
+    )
+    if json:
+        _print_json(result)
+    elif result["exit_reason"] == "finished":
+        print(f"{result['run']}: {_score(result['evaluation'])} after {result['agent_steps']:,} agent steps")
+    else:
+        print(
+            f"{result['exit_reason']} at {result['agent_steps']:,} agent steps, saved; go on with --resume",
+            file=sys.stderr,
+        )
+    codes = {"finished": 0, "interrupted": 130, "terminated": 143}
+    sys.exit(codes[result["exit_reason"]])
+
+
+def evaluate(
+    run: Positional[Path], /, *, episodes: int | None = None, seed: int | None = None, json: Json = False
+) -> None:
+    """Play a run's newest weights by its protocol and print the score.
+
+    Args:
+        run: A run folder.
+        episodes: Play this many and score their mean; by default the protocol's number, or the exact return if known.
+        seed: Seed of the evaluation; by default the run's.
+    """
+    from qladder.runners.loading import evaluate as job
+
+    result = job(run, episodes=episodes, seed=seed)
+    if json:
+        _print_json(result)
+    else:
+        print(_score(result))
+
+
+def watch(
+    run: Positional[Path], /, *, record: Path | None = None, episodes: int = 1, seed: int = 0, json: Json = False
+) -> None:
+    """Show a run's agent playing, in a window or as a recording.
+
+    Args:
+        run: A run folder.
+        record: Write FILE.gif or FILE.mp4 instead of opening a window.
+        episodes: How many episodes.
+        seed: Seed of the episodes.
+    """
+    from qladder.runners.watch import watch as job
+
+    result = job(run, record=record, episodes=episodes, seed=seed)
+    if json:
+        _print_json(result)
+    else:
+        print(f"returns {', '.join(f'{r:g}' for r in result['returns'])}" + (f" -> {record}" if record else ""))
+
+
+def suite(
+    suite: Positional[str],
+    /,
+    *,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    out: str | None = None,
+    json: Json = False,
+) -> None:
+    """Run every agent, environment and seed of a suite that is not done yet, then write the report.
+
+    Args:
+        suite: A name from `qladder list suites`, or a TOML file.
+        seeds: How many seeds, from 0; by default the suite's.
+        jobs: Runs side by side; by default one per core.
+        out: Folder of the runs and the report; by default runs/<suite>.
+    """
+    from qladder.runners.suite import run_suite
+
+    result = run_suite(suite, seeds=seeds, jobs=jobs, out=out, progress=True)
+    if json:
+        _print_json(result.to_json())
+    else:
+        result.print()
+    sys.exit(1 if result.failed else 0)
+
+
+def compare(runs: Positional[list[Path]], /, *, mix_protocols: bool = False, json: Json = False) -> None:
+    """Which agent is better, by how much, how sure; from run folders, never trains.
+
+    Args:
+        runs: Run folders, or folders of them.
+        mix_protocols: Compare runs of different protocols, labelled.
+    """
+    from rich.console import Console
+
+    from qladder.runners.compare import compare as job
+    from qladder.runners.compare import render_table
+    from qladder.runners.runs import find_runs
+
+    comparison = job(*find_runs(runs), mix_protocols=mix_protocols)
+    if json:
+        _print_json({"out": None, **comparison.to_json()})
+    else:
+        render_table(comparison, Console())
+
+
+def report(
+    folders: Positional[list[Path]], /, *, out: Path | None = None, mix_protocols: bool = False, json: Json = False
+) -> None:
+    """Write the HTML report of run folders; never trains.
+
+    Args:
+        folders: Run folders, or folders of them.
+        out: Folder or .html file of the report; by default the first folder.
+        mix_protocols: Show runs of different protocols together, labelled.
+    """
+    from qladder.runners.compare import compare as job
+    from qladder.runners.report import write_report
+    from qladder.runners.runs import find_runs
+
+    runs, unfinished = find_runs(folders)
+    path = write_report(runs, out or folders[0], unfinished=unfinished, mix_protocols=mix_protocols)
+    if json:
+        comparison = job(runs, unfinished, mix_protocols=mix_protocols)
+        _print_json({"out": str(path.parent), "report": str(path), **comparison.to_json()})
+    else:
+        print(path)
+
+
+def list_(
+    what: Positional[Literal["all", "agents", "envs", "protocols", "suites", "references"]] = "all",
+    /,
+    *,
+    json: Json = False,
+) -> None:
+    """What there is: agents, environments, protocols, suites, references.
+
+    Args:
+        what: Which of them.
+    """
+    from qladder.runners.listing import listing, print_listing
+
+    if json:
+        _print_json(listing(what))
+    else:
+        print_listing(what)
+
+
+def solve(env: Positional[str], /, *, json: Json = False) -> None:
+    """Exact optimal values and returns of a finite problem, by dynamic programming.
+
+    Args:
+        env: A Gymnasium id whose model is known, e.g. FrozenLake-v1; --env.kwargs.NAME VALUE sets its arguments.
+    """
+    from qladder.runners.solve import solve as job
+
+    result = job(env, flags)
+    if json:
+        _print_json(result)
+    else:
+        limit = f"{result['optimal_return_in_limit']:.6g} within {result['max_episode_steps']} agent steps"
+        print(f"{env}: {result['states']} states, {result['actions']} actions")
+        print(f"optimal return {result['optimal_return']:.6g}" + (f", {limit}" if result["max_episode_steps"] else ""))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "watch": watch,
+    "suite": suite,
+    "compare": compare,
+    "report": report,
+    "list": list_,
+    "solve": solve,
+}
+
+
+def _score(evaluation: dict[str, Any]) -> str:
+    low, high = evaluation["interval"]
+    played = f"{evaluation['episodes']} episodes"
+    if evaluation["exact"] is not None and evaluation["mean"] == evaluation["exact"]:
+        best = evaluation["optimal_return_in_limit"]
+        return f"return {evaluation['mean']:.6g} exactly (optimum {best:.6g})"
+    human = evaluation["human_normalized"]
+    extra = "" if human is None else f", human-normalised {human:.3f}"
+    return f"return {evaluation['mean']:.6g} [{low:.6g}, {high:.6g}], IQM {evaluation['iqm']:.6g}, {played}{extra}"
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value))

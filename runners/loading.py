@@ -1,0 +1,111 @@
+"""A run's parts from its settings, and a trained run from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qladder.agents.agent import Agent
+from qladder.envs.errors import UserError
+from qladder.envs.gym import load_attribute
+from qladder.envs.make import make_env
+from qladder.envs.spec import Env, EnvSpec
+from qladder.runners import checkpoint
+from qladder.runners.config import Config, agent_entry, resolve
+from qladder.runners.evaluation import Policy, evaluate_policy
+from qladder.runners.progress import say
+
+
+def make_environment(config: Config, batched: bool) -> Env:
+    """The training environments of a run."""
+    return make_env(
+        config.env.id,
+        config.protocol,
+        seed=config.run.seed,
+        batched=batched,
+        num_envs=config.env.num_envs,
+        kwargs=config.env.kwargs,
+        wrappers=config.env.wrappers,
+    )
+
+
+def make_agent(config: Config, spec: EnvSpec, device: str) -> Agent:
+    """A fresh agent with the run's settings and seed."""
+    replay = {} if config.replay is None else {"replay": config.replay}
+    cls = agent_class(config)
+    return cls(config.agent, spec, seed=config.run.seed, device=device, **replay)
+
+
+def agent_class(config: Config) -> Any:
+    """The class of the run's agent."""
+    return load_attribute(agent_entry(config.agent_name).cls, "agent")
+
+
+def set_up_torch(config: Config, cls: Any) -> str:
+    """Sets torch's threads where the agent uses torch, and says which device it gets."""
+    if config.run.device == "cpu" and config.replay is None:
+        return "cpu"
+    if config.replay is None:
+        if config.run.device == "cuda":
+            raise UserError(f"run.device = 'cuda': {config.agent_name} computes on the CPU")
+        return "cpu"
+    import torch
+
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    if config.run.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("run.device = 'cuda': torch finds no CUDA device here; auto or cpu work")
+    return "cuda" if config.run.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def restore(folder: Path, agent: Agent) -> tuple[Path, dict[str, Any]] | None:
+    """Loads the newest good checkpoint into `agent`; which one, and the run's counters. None where there is none."""
+    for path in checkpoint.checkpoints(folder):
+        try:
+            state = checkpoint.load(path)
+        except checkpoint.BadCheckpointError as error:
+            say(f"{error}; trying the one before")
+            continue
+        agent.load_state_dict(state["agent"])
+        return path, state["run"]
+    return None
+
+
+def run_config(folder: Path) -> Config:
+    """The settings of a run from its folder; UserError where it is none."""
+    if not (folder / "config.toml").is_file():
+        raise UserError(f"{folder} is not a run folder: it holds no config.toml")
+    return resolve(None, None, {}, folder / "config.toml")
+
+
+def load(run: Path | str) -> Policy:
+    """The trained agent of a run folder, from its newest good checkpoint: `load(run).act(obs)`.
+
+    Raises:
+        UserError: not a run folder, or no good checkpoint in it.
+    """
+    return load_run(run)[1]
+
+
+def load_run(run: Path | str) -> tuple[Config, Policy, int]:
+    """A run's settings, its policy, and at how many agent steps the weights were saved."""
+    folder = Path(run)
+    config = run_config(folder)
+    cls = agent_class(config)
+    device = set_up_torch(config, cls)
+    env = make_environment(config, cls.batched)
+    env.close()
+    agent = make_agent(config, env.spec, device)
+    found = restore(folder, agent)
+    if found is None:
+        raise UserError(f"{folder} holds no good checkpoint")
+    policy = Policy(agent, env.spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
+    return config, policy, int(found[1]["agent_steps"])
+
+
+def evaluate(run: Path | str, episodes: int | None = None, seed: int | None = None) -> dict[str, Any]:
+    """Evaluates a run's newest good weights by its protocol; what `qladder evaluate --json` prints."""
+    if episodes is not None and episodes < 1:
+        raise UserError(f"--episodes {episodes}: must be at least 1")
+    config, policy, agent_steps = load_run(run)
+    return evaluate_policy(config, policy, agent_steps=agent_steps, episodes=episodes, seed=seed)
