@@ -145,32 +145,27 @@ def span(interval: Interval) -> str:
 
 def render_table(comparison: Comparison, console: Console) -> None:
     """Prints scores, differences and failures as tables."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     def show(title: str, columns: str, rows: list[list[str]]) -> None:
-        table = Table(title=title, title_justify="left", header_style="bold")
+        table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in columns.split("|"):
-            table.add_column(column.strip(">"), justify="right" if column.startswith(">") else "left")
+            justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+            table.add_column(column.strip(">"), justify=justify, no_wrap=column in ("env", "agent"))
         for row in rows:
             table.add_row(*[Text(cell) for cell in row])
         console.print(table)
 
     if comparison.scores:
         rows = [
-            [
-                s.env,
-                s.agent,
-                number(s.mean),
-                span(s.interval),
-                number(s.iqm),
-                str(s.seeds),
-                number(s.optimum),
-                s.protocol,
-            ]
+            [s.env, s.agent, number(s.mean), span(s.interval), number(s.iqm), str(s.seeds), number(s.optimum)]
             for s in comparison.scores
         ]
-        show("Scores", "env|agent|>mean|95 % interval|>IQM|>seeds|>optimum|protocol", rows)
+        protocols = sorted({s.protocol for s in comparison.scores})
+        title = f"Scores (protocol {' and '.join(protocols)})"
+        show(title, "env|agent|>mean|95 % interval|>IQM|>seeds|>optimum", rows)
     if comparison.pairs:
         rows = [
             [p.env, f"{p.a} - {p.b}", number(p.difference), span(p.interval), sentence(p)] for p in comparison.pairs
