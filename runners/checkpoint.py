@@ -38,7 +38,7 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any]) -> Path:
     np.savez(beside / "arrays.npz", allow_pickle=False, **arrays)
     (beside / "state.json").write_text(json.dumps(tree))
     digests = {p.name: _sha256(p) for p in sorted(beside.iterdir())}
-    (beside / "manifest.json").write_text(json.dumps({"agent_steps": agent_steps, "sha256": digests}, indent=1))
+    (beside / "manifest.json").write_text(json.dumps({"sha256": digests}, indent=1))
     for path in [*beside.iterdir(), beside]:
         _fsync(path)
     beside.rename(final)
@@ -51,6 +51,13 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any]) -> Path:
 def checkpoints(run: Path) -> list[Path]:
     """The committed checkpoints of a run, newest first."""
     return sorted((run / "checkpoints").glob("step-*"), reverse=True)
+
+
+def drop_after(run: Path, agent_steps: int) -> None:
+    """Removes the checkpoints later than `agent_steps`: damaged ones, which must not count as the newest two."""
+    for path in checkpoints(run):
+        if int(path.name.removeprefix("step-")) > agent_steps:
+            shutil.rmtree(path)
 
 
 def load(checkpoint: Path) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def _parse(rest: list[str]) -> Callable[[], None]:
 
 def _one_line(box: str) -> str:
     """What tyro drew in a box, as one line."""
-    text = re.sub(r"[╭╮╰╯│─]+", " ", box).split("For full helptext")[0].split("Argument helptext")[0]
+    text = re.sub(r"[╭╮╰╯│─]+|[+|]?-{3,}[+|]?|(?m:^\||\|$)", " ", box)
+    text = text.split("For full helptext")[0].split("Argument helptext")[0]
     lines = [re.sub(r"\s+", " ", line).strip() for line in text.splitlines()]
     title = re.compile(r"[A-Z][a-z ]+ (error|options|choice|arguments?)")
     line = " ".join(line for line in lines if line and not title.fullmatch(line))

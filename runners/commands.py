@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from qladder.envs.errors import UserError
+
 Json = Annotated[bool, arg(help="Print one JSON object on standard output and nothing else.")]
 Out = Annotated[str, arg(help="Folder for what is written.")]
 
@@ -151,6 +153,7 @@ def compare(runs: Positional[list[Path]], /, *, mix_protocols: bool = False, jso
     from qladder.runners.compare import render_table
     from qladder.runners.runs import find_runs
 
+    _some(runs, "compare RUN RUN")
     comparison = job(*find_runs(runs), mix_protocols=mix_protocols)
     if json:
         _print_json({"out": None, **comparison.to_json()})
@@ -172,6 +175,7 @@ def report(
     from qladder.runners.report import write_report
     from qladder.runners.runs import find_runs
 
+    _some(folders, "report DIR")
     runs, unfinished = find_runs(folders)
     path = write_report(runs, out or folders[0], unfinished=unfinished, mix_protocols=mix_protocols)
     if json:
@@ -227,6 +231,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_,
     "solve": solve,
 }
+
+
+def _some(folders: list[Path], usage: str) -> None:
+    if not folders:
+        raise UserError(f"run folders are missing: qladder {usage} ...")
 
 
 def _score(evaluation: dict[str, Any]) -> str:

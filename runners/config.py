@@ -170,6 +170,9 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
     if file is not None:
         sources.append(str(file))
     flags = _sections(flags, "flags")
+    for section, field_name in (("agent", "name"), ("env", "id")):
+        if field_name in flags.get(section, {}):
+            raise UserError(f"--{section}.{field_name}: {section.upper()} stands without a flag: train AGENT ENV")
     if flags:
         sources.append("flags")
     table = merge(*layers, own, flags)

@@ -28,6 +28,10 @@ class Policy:
         self._num_actions = num_actions
         self._rng = generator(seed, "evaluation-epsilon")
 
+    def reseed(self, seed: int, stream: str) -> None:
+        """From here on its random actions depend on these alone, not on what it played before."""
+        self._rng = generator(seed, f"{stream}-epsilon")
+
     def act(self, obs: Any, first: Any = False) -> Any:
         """Actions for observations as the agent's environments give them: `[N, ...]`, or one where not batched."""
         if self.epsilon == 0:
@@ -87,6 +91,7 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str) 
     Environment i plays a fixed share of them, so that short episodes are not favoured.
     """
     agent = policy.agent
+    policy.reseed(seed, stream)
     num_envs = min(episodes, EVALUATION_ENVS) if agent.batched else 1
     env = make_env(
         config.env.id,

@@ -33,7 +33,10 @@ def make_agent(config: Config, spec: EnvSpec, device: str) -> Agent:
     """A fresh agent with the run's settings and seed."""
     replay = {} if config.replay is None else {"replay": config.replay}
     cls = agent_class(config)
-    return cls(config.agent, spec, seed=config.run.seed, device=device, **replay)
+    try:
+        return cls(config.agent, spec, seed=config.run.seed, device=device, **replay)
+    except MemoryError as error:
+        raise UserError(f"{config.agent_name} on {spec.id} does not fit into memory: {error}") from error
 
 
 def agent_class(config: Config) -> Any:

@@ -20,8 +20,8 @@ class Metrics:
 
     def __init__(self, folder: Path, *, keep_until: int | None = None) -> None:
         path = folder / "metrics.jsonl"
-        if keep_until is not None and path.exists():
-            _cut(path, keep_until)
+        self._resumed_at = keep_until
+        self._there = _cut(path, keep_until) if keep_until is not None and path.exists() else set()
         self._file = path.open("a", encoding="utf-8")
         self._board: Any = None
         try:
@@ -32,6 +32,8 @@ class Metrics:
     def write(self, clocks: Clocks, episodes: int, values: Mapping[str, Any]) -> None:
         """One measurement; values may be 0-d tensors. They are on their way to the disk when this returns."""
         plain = {tag: float(value) for tag, value in values.items()}
+        if clocks.agent_steps == self._resumed_at and self._there.issuperset(plain):
+            return  # it was measured before the run was resumed
         record = {**clocks._asdict(), "episodes": episodes, **plain}
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
@@ -71,15 +73,20 @@ def _event_writer(folder: Path, resumed_at: int | None) -> Any:
     return writer
 
 
-def _cut(path: Path, agent_steps: int) -> None:
-    """Drops records later than `agent_steps`, and a torn last line."""
+def _cut(path: Path, agent_steps: int) -> set[str]:
+    """Drops records later than `agent_steps`, and a torn last line; the fields that were measured at just that step."""
     kept = []
+    there: set[str] = set()
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["agent_steps"] <= agent_steps:
-                kept.append(line + "\n")
+            record = json.loads(line)
         except json.JSONDecodeError:
             break
+        if record["agent_steps"] <= agent_steps:
+            kept.append(line + "\n")
+        if record["agent_steps"] == agent_steps:
+            there.update(record)
     beside = path.with_suffix(".writing")
     beside.write_text("".join(kept), encoding="utf-8")
     beside.replace(path)
+    return there

@@ -61,6 +61,8 @@ def train(
         EnvironmentFaultError: the environment failed; the last checkpoint is intact.
     """
     resolved = resolve(agent, env, settings or {}, config)
+    if name is not None and Path(name).name != name:
+        raise UserError(f"--name {name}: must be the name of a folder in --out, without a path")
     folder = Path(out) / (name or run_name(resolved))
     if resume and (folder / "config.toml").exists():
         same_run(folder, resolved)
@@ -91,7 +93,7 @@ class _Run:
             self._agent_steps, self._updates, episodes = (restored[k] for k in ("agent_steps", "updates", "episodes"))
             self._seconds_before, self._curve = restored["seconds"], restored["curve"]
         self._episodes = Episodes(self._env, episodes)
-        self._metrics = Metrics(folder, keep_until=None if restored is None else self._agent_steps)
+        self._metrics = Metrics(folder, keep_until=self._agent_steps if resume else None)
         self._manifest = identity(config, self._device)
         self._progress = Progress(config, enabled=progress)
         self._started = self._logged_at = time.monotonic()
@@ -227,7 +229,9 @@ class _Run:
 
     def _finish(self, reason: str) -> Result:
         self._progress.note(f"evaluating the final weights: {self._config.protocol.evaluation.episodes} episodes")
+        started = time.monotonic()
         final = evaluate_policy(self._config, self._policy, agent_steps=self._agent_steps)
+        self._evaluating += time.monotonic() - started
         self._add_to_curve(final["mean"])
         summary = {
             "agent": self._config.agent_name,
@@ -261,9 +265,12 @@ class _Run:
 
     def _restore(self) -> dict[str, Any] | None:
         found = restore(self._folder, self._agent)
+        if found is None and checkpoint.checkpoints(self._folder):
+            raise UserError(f"{self._folder}: none of its checkpoints is good; --out or --name starts a run beside it")
         if found is None:
-            say(f"{self._folder} holds no good checkpoint: starting afresh")
+            say(f"{self._folder} holds no checkpoint: starting afresh")
             return None
+        checkpoint.drop_after(self._folder, found[1]["agent_steps"])
         say(f"going on from {found[0]}")
         return found[1]
 

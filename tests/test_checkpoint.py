@@ -70,3 +70,48 @@ def test_objects_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="not object"):
         checkpoint.save(tmp_path, 7, {"thing": object()})
     assert checkpoint.checkpoints(tmp_path) == []
+
+
+def test_every_flipped_bit_of_a_manifest_is_found(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, 7, STATE)
+    good = (path / "manifest.json").read_bytes()
+    for i in range(len(good)):
+        for bit in (0, 3, 5):
+            (path / "manifest.json").write_bytes(good[:i] + bytes([good[i] ^ 1 << bit]) + good[i + 1 :])
+            with pytest.raises(BadCheckpointError):
+                checkpoint.load(path)
+    (path / "manifest.json").write_bytes(good)
+    assert checkpoint.load(path)["steps"] == 7
+
+
+def test_checkpoints_of_a_time_that_did_not_count_are_dropped(tmp_path: Path) -> None:
+    for steps in (5, 9):
+        checkpoint.save(tmp_path, steps, STATE)
+    checkpoint.drop_after(tmp_path, 5)
+    assert [p.name for p in checkpoint.checkpoints(tmp_path)] == ["step-000000000005"]
+
+
+def test_nested_numbers_of_any_size_come_back(tmp_path: Path) -> None:
+    state = {"big": 2**127 + 1, "deep": [{"a": [-1.5e-300, {"b": np.float32(0.1)}]}], "empty": {}, "flag": np.True_}
+    loaded = checkpoint.load(checkpoint.save(tmp_path, 0, state))
+    assert loaded == {
+        "big": 2**127 + 1,
+        "deep": [{"a": [-1.5e-300, {"b": float(np.float32(0.1))}]}],
+        "empty": {},
+        "flag": True,
+    }
+
+
+def test_nothing_is_pickled_and_nothing_pickled_is_read(tmp_path: Path) -> None:
+    import hashlib
+    import json
+
+    with pytest.raises(ValueError, match="allow_pickle"):
+        checkpoint.save(tmp_path, 1, {"thing": np.array([object()])})
+    path = checkpoint.save(tmp_path, 7, STATE)
+    np.savez(path / "arrays.npz", a0=np.array([object()]), a1=np.zeros(1), a2=np.zeros(1))
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["sha256"]["arrays.npz"] = hashlib.sha256((path / "arrays.npz").read_bytes()).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadCheckpointError, match="allow_pickle"):
+        checkpoint.load(path)

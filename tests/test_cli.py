@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,67 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-OUTSIDE = '''
-from dataclasses import dataclass
-from typing import ClassVar
-import gymnasium, numpy as np
-from gymnasium import spaces
-
-class Corridor(gymnasium.Env):
-    """Walk right five times; `bad` breaks step 40 of all."""
-    observation_space, action_space = spaces.Discrete(6), spaces.Discrete(2)
-    def __init__(self, bad=None):
-        self.bad, self.steps = bad, 0
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.at = 0
-        return 0, {}
-    def step(self, action):
-        self.steps += 1
-        if self.bad and self.steps == 40:
-            if self.bad == "raises":
-                raise RuntimeError("the floor gave way")
-            return self.at, float("nan"), False, False, {}
-        self.at = max(0, self.at + (1 if action else -1))
-        return self.at, float(self.at == 5), self.at == 5, False, {}
-
-gymnasium.register("Corridor-v0", entry_point=Corridor, max_episode_steps=30)
-
-def doubled(env):
-    return gymnasium.wrappers.TransformReward(env, lambda r: 2 * r)
-
-@dataclass(frozen=True)
-class RightConfig:
-    replay: ClassVar = None
-    stubborn: bool = True
-
-class Right:
-    """Always goes right."""
-    Config, batched = RightConfig, False
-    def __init__(self, config, spec, *, seed, device): pass
-    def act(self, obs, first, explore): return 1, None
-    def observe(self, step): pass
-    def learn(self, k): return {}
-    def state_dict(self): return {}
-    def load_state_dict(self, state): pass
-'''
-
-
-def qladder(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "qladder.runners", *arguments],
-        cwd=cwd,
-        env=environment(cwd),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-def environment(cwd: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(cwd), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+from processes import OUTSIDE, environment, qladder
 
 
 @pytest.fixture
@@ -112,6 +51,7 @@ TRAIN = ("train", "q-learning", "FrozenLake-v1")
         ((*TRAIN, "--env.kwargs.slippy", "true"), ["slippy"]),
         (("train", "dqn", "CartPole-v1", "--device", "cuda"), ["cuda"]),
         (("train", "dqn", "CartPole-v1", "--replay.capacity", "1"), ["replay.capacity"]),
+        (("train", "dqn", "CartPole-v1", "--replay.capacity", "99999999999999"), ["does not fit into memory"]),
         (("train", "dqn", "CartPole-v1", "--run.learning_starts", "0"), ["run.learning_starts"]),
         (("train", "dqn", "Pendulum-v1"), ["dqn cannot play Pendulum-v1", "finite"]),
         (("train", "q-learning", "ALE/Pong-v5"), ["q-learning cannot play", "dqn can"]),
@@ -119,6 +59,12 @@ TRAIN = ("train", "q-learning", "FrozenLake-v1")
         (("train", "dqn", "no_such_package:X-v0"), ["no_such_package"]),
         (("evaluate", "empty"), ["empty", "not a run folder"]),
         (("compare", "empty"), ["empty"]),
+        (("compare",), ["missing", "compare RUN RUN"]),
+        (("report",), ["missing", "report DIR"]),
+        ((*TRAIN, "--env.id", "Taxi-v4"), ["--env.id", "ENV"]),
+        ((*TRAIN, "--name", "a/b"), ["--name a/b", "name of a folder"]),
+        ((*TRAIN, "--agent.nosuch", "1"), ["agent.nosuch", "there are gamma, step_size"]),
+        ((*TRAIN, "--config", "empty"), ["empty", "Is a directory"]),
         (("suite", "quikstart"), ["quikstart", "did you mean 'quickstart'"]),
         (("list", "agnts"), ["agnts", "did you mean 'agents'"]),
         (("solve", "CartPole-v1"), ["CartPole-v1", "not known"]),
@@ -213,6 +159,14 @@ def test_help_and_list_import_neither_torch_nor_gymnasium(place: Path, arguments
     assert result.returncode == 0, result.stderr
 
 
+def test_without_line_drawing_characters_a_message_is_as_plain(place: Path) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "qladder.runners", *TRAIN, "--steps", "many"]
+    env = {**environment(place), **plain}
+    result = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=False)
+    assert result.stderr == "qladder: --steps 'many': must be INT\n"
+
+
 def test_help_of_an_agent_names_every_setting(place: Path) -> None:
     result = qladder("train", "dqn", "CartPole-v1", "--help", cwd=place)
     assert result.returncode == 0
@@ -238,35 +192,3 @@ def test_a_package_from_outside_is_trained_and_compared(place: Path) -> None:
     assert {(s["agent"], s["seeds"]) for s in compared["scores"]} == {("outside:Right", 2), ("q-learning", 2)}
     assert len(compared["pairs"]) == 1
     assert qladder("evaluate", "runs/outside-Right__outside-Corridor-v0__s0", cwd=place).returncode == 0
-
-
-def test_a_suite_does_what_is_missing_and_reports(place: Path) -> None:
-    suite = place / "tiny.toml"
-    task = '[[task]]\nagent = "{}"\nenv = "{}"\nsteps = 200\nat_least = 0.0\n'
-    text = 'summary = "small"\nseeds = 2\n' + task.format("q-learning", "FrozenLake-v1")
-    suite.write_text(text + task.format("random", "FrozenLake-v1"))
-    first = qladder("suite", "tiny.toml", "--jobs", "2", "--out", "o", "--json", cwd=place)
-    assert first.returncode == 0, first.stderr
-    told = json.loads(first.stdout)
-    assert {(s["agent"], s["seeds"]) for s in told["scores"]} == {("q-learning", 2), ("random", 2)}
-    assert [p["passed"] for p in told["passed"]] == [2, 2]
-    assert (place / "o" / "report.html").is_file()
-    summaries = sorted((place / "o").glob("*/summary.json"))
-    before = {p: p.stat().st_mtime_ns for p in summaries}
-    summaries[0].unlink()
-    suite.write_text(suite.read_text() + task.format("q-learning", "outside:Corridor-v0").replace("0.0", "1.0"))
-    suite.write_text(suite.read_text() + task.format("dqn", "Pendulum-v1"))
-    second = qladder("suite", "tiny.toml", "--jobs", "2", "--out", "o", "--json", cwd=place)
-    assert second.returncode == 1
-    told = json.loads(second.stdout)
-    assert len(told["failed"]) == 2
-    assert all("Pendulum-v1" in f["run"] and "finite" in f["reason"] for f in told["failed"])
-    assert {p: p.stat().st_mtime_ns for p in summaries[1:]} == {p: t for p, t in before.items() if p != summaries[0]}
-    assert summaries[0].is_file()
-
-
-def test_a_suite_with_an_unknown_key_is_refused(place: Path) -> None:
-    (place / "odd.toml").write_text('summary = ""\nseeds = 1\n[[task]]\nagent = "random"\nenv = "Taxi-v4"\nstep = 9\n')
-    result = qladder("suite", "odd.toml", cwd=place)
-    assert result.returncode == 2
-    assert "did you mean 'steps'" in result.stderr

@@ -1,0 +1,114 @@
+"""Suites: what is missing is run, what is done is left alone, what fails is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import OUTSIDE, qladder
+
+from qladder.envs.errors import UserError
+from qladder.runners import train
+from qladder.runners.suite import load_suite, run_suite
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "outside.py").write_text(OUTSIDE)
+    return tmp_path
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_suite_does_what_is_missing_and_reports(place: Path) -> None:
+    suite = place / "tiny.toml"
+    task = '[[task]]\nagent = "{}"\nenv = "{}"\nsteps = 200\nat_least = 0.0\n'
+    text = 'summary = "small"\nseeds = 2\n' + task.format("q-learning", "FrozenLake-v1")
+    suite.write_text(text + task.format("random", "FrozenLake-v1"))
+    first = qladder("suite", "tiny.toml", "--jobs", "2", "--out", "o", "--json", cwd=place)
+    assert first.returncode == 0, first.stderr
+    told = json.loads(first.stdout)
+    assert {(s["agent"], s["seeds"]) for s in told["scores"]} == {("q-learning", 2), ("random", 2)}
+    assert [p["passed"] for p in told["passed"]] == [2, 2]
+    assert (place / "o" / "report.html").is_file()
+    summaries = sorted((place / "o").glob("*/summary.json"))
+    before = {p: p.stat().st_mtime_ns for p in summaries}
+    summaries[0].unlink()
+    suite.write_text(suite.read_text() + task.format("q-learning", "outside:Corridor-v0").replace("0.0", "1.0"))
+    suite.write_text(suite.read_text() + task.format("dqn", "Pendulum-v1"))
+    second = qladder("suite", "tiny.toml", "--jobs", "2", "--out", "o", "--json", cwd=place)
+    assert second.returncode == 1
+    told = json.loads(second.stdout)
+    assert len(told["failed"]) == 2
+    assert all("Pendulum-v1" in f["run"] and "finite" in f["reason"] for f in told["failed"])
+    assert {p: p.stat().st_mtime_ns for p in summaries[1:]} == {p: t for p, t in before.items() if p != summaries[0]}
+    assert summaries[0].is_file()
+
+
+def test_a_suite_with_an_unknown_key_is_refused(place: Path) -> None:
+    (place / "odd.toml").write_text('summary = ""\nseeds = 1\n[[task]]\nagent = "random"\nenv = "Taxi-v4"\nstep = 9\n')
+    result = qladder("suite", "odd.toml", cwd=place)
+    assert result.returncode == 2
+    assert "did you mean 'steps'" in result.stderr
+
+
+HALF = """
+summary = "one run"
+seeds = 1
+[[task]]
+agent = "q-learning"
+env = "FrozenLake-v1"
+steps = 200
+[task.settings.run]
+log_every = 50
+eval_every = 1000
+[task.settings.agent]
+gamma = {}
+"""
+
+
+def test_a_run_that_was_cut_off_goes_on_and_one_of_other_settings_is_left_alone(tmp_path: Path) -> None:
+    suite, out = tmp_path / "one.toml", tmp_path / "o"
+    settings = {"agent": {"gamma": 0.9}, "run": {"steps": 100, "log_every": 50, "eval_every": 1000}}
+    run = Path(train("q-learning", "FrozenLake-v1", settings=settings, out=out)["run"])
+    suite.write_text(HALF.format(0.9))
+    assert run_suite(str(suite), out=str(out)).failed == []
+    assert [r["agent_steps"] for r in records(run) if "eval/return" not in r] == [50, 100, 150, 200]
+    before = (run / "summary.json").read_bytes()
+    suite.write_text(HALF.format(0.5))
+    result = run_suite(str(suite), out=str(out))
+    assert len(result.failed) == 1
+    assert "agent.gamma was 0.9 and is 0.5 now" in result.failed[0]["reason"]
+    assert (run / "summary.json").read_bytes() == before
+
+
+def test_a_suite_of_which_nothing_succeeds_says_so(place: Path) -> None:
+    task = 'agent = "dqn"\nenv = "Pendulum-v1"\nsteps = 5\nat_least = 1.0\n'
+    (place / "bad.toml").write_text(f'summary = ""\nseeds = 1\n[[task]]\n{task}')
+    result = qladder("suite", "bad.toml", "--out", "o", "--json", cwd=place)
+    told = json.loads(result.stdout)
+    assert result.returncode == 1
+    assert (told["scores"], told["pairs"], told["report"], len(told["failed"])) == ([], [], None, 1)
+    assert told["passed"] == [
+        {"agent": "dqn", "env": "Pendulum-v1", "at_least": 1.0, "passed": 0, "seeds": 0, "scores": []}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('summary = ""\nseeds = 0\n[[task]]\nagent = "random"\nenv = "Taxi-v4"\n', "seeds = 0: .*greater than 0"),
+        ('summary = ""\nseeds = 1\n', "tasks = "),
+        ('summary = ""\nseeds = 1\nseed = 2\n[[task]]\nagent = "random"\nenv = "Taxi-v4"\n', "did you mean 'seeds'"),
+        ('summary = ""\nseeds = 1\n[[task]]\nagent = "random"\n', "env"),
+        ("summary = ", "is not TOML"),
+    ],
+)
+def test_suites_that_do_not_fit(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(text)
+    with pytest.raises(UserError, match=said):
+        load_suite(str(tmp_path / "s.toml"))
