@@ -103,6 +103,77 @@ def test_a_ratio_goes_on_after_a_resume() -> None:
     assert [refilled.due(s) for s in (55, 60, 64)] == [0, 0, 2]
 
 
+class Staggered:
+    """Environment i has episodes of i + 2 steps, ended by turns; observations are 100 * i + 10 * episode + t."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.spec = EnvSpec("Staggered-v0", num_envs, True, (), "int64", 1000, 2)
+        self.offset = 100 * np.arange(num_envs)
+        self.length = np.arange(num_envs) + 2
+        self.t = np.zeros(num_envs, np.int64)
+        self.episode = np.zeros(num_envs, np.int64)
+
+    def reset(self) -> Any:
+        return self.offset.copy()
+
+    def step(self, action: Any) -> TimeStep:
+        self.t += 1
+        next_obs = self.offset + 10 * self.episode + self.t
+        last = self.t == self.length
+        discount = np.where(last & (self.episode % 2 == 1), 0.0, 1.0)
+        self.t[last], self.episode = 0, self.episode + last
+        return TimeStep(self.offset + 10 * self.episode + self.t, np.where(last, -5.0, 0.5), discount, last, next_obs)
+
+    def close(self) -> None: ...
+
+
+class ArrayTaper(Taper):
+    """The same for arrays, written down as lists."""
+
+    batched = True
+
+    def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
+        self.tape.append(("act", obs.tolist(), first.tolist(), explore))
+        return obs % 2, None
+
+    def observe(self, step: Any) -> None:
+        self.tape.append(("observe", *(field.tolist() for field in step[:-1])))
+
+
+def test_environments_side_by_side_against_a_tape() -> None:
+    agent = ArrayTaper()
+    env = Staggered(2)
+    moments = list(islice(interact(env, agent, Ratio(2, 3, 2), clip_rewards=True), 4))
+    assert agent.tape == [
+        ("act", [0, 100], [True, True], True),
+        ("observe", [0, 100], [0, 0], [0.5, 0.5], [1, 1], [False, False], [1, 101]),
+        ("act", [1, 101], [False, False], True),
+        ("observe", [1, 101], [1, 1], [-1, 0.5], [1, 1], [True, False], [2, 102]),
+        ("act", [10, 102], [True, False], True),
+        ("observe", [10, 102], [0, 0], [0.5, -1], [1, 1], [False, True], [11, 103]),
+        ("learn", 2),  # at 6 agent steps 4 are past the start: one third is whole
+        ("act", [11, 110], [False, True], True),
+        ("observe", [11, 110], [1, 0], [-1, 0.5], [0, 1], [True, False], [12, 111]),
+        ("learn", 2),
+    ]
+    assert [m.agent_steps for m in moments] == [2, 4, 6, 8]
+    episodes = Episodes(env)
+    for moment in moments:
+        episodes.add(moment.time_step)
+    assert episodes.finished == [(-4.5, 2), (-4.0, 3), (-4.5, 2)]
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8])
+@pytest.mark.parametrize("every", [1, 4, 7])
+def test_the_loop_learns_as_often_as_the_ratio_says(num_envs: int, every: int) -> None:
+    agent = ArrayTaper()
+    for moment in islice(interact(Staggered(num_envs), agent, Ratio(20, every, 1), False), 60):
+        learnt = sum(entry[1] for entry in agent.tape if entry[0] == "learn")
+        assert learnt == moment.updates == max(0, moment.agent_steps - 20) // every
+    assert 0 not in [entry[1] for entry in agent.tape if entry[0] == "learn"]
+    assert moment.agent_steps == 60 * num_envs
+
+
 def test_episodes_side_by_side_are_counted_each() -> None:
     class Two:
         spec = EnvSpec("Two-v0", 2, True, (1,), "float32", None, 2)
@@ -114,7 +185,10 @@ def test_episodes_side_by_side_are_counted_each() -> None:
 
 
 def test_no_two_streams_are_the_same() -> None:
-    keys = [(s, n, e, k) for s in range(21) for n in ("env", "evaluation") for e in range(4) for k in range(30)]
-    assert len({integer(s, n, e, k) for s, n, e, k in keys}) >= len(keys) - 2  # 31 bits: a chance meeting may happen
+    streams = ("env", "evaluation", "evaluation-at-300", "network")
+    keys = [(s, n, e, k) for s in range(21) for n in streams for e in range(4) for k in range(20)]
+    assert len({integer(s, n, e, k) for s, n, e, k in keys}) == len(keys)
     draws = {generator(s, n).integers(2**62) for s in range(50) for n in ("explore", "replay", "network")}
     assert len(draws) == 150
+    assert integer(2**63 - 1, "env") != integer(2**63 - 1 - 2**32, "env")
+    assert integer(3, "env", 1) == integer(3, "env", 1) != integer(3, "env", 1, 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ import pytest
 from qladder.envs.errors import UserError
 from qladder.runners import checkpoint as checkpoints
 from qladder.runners import evaluate, load, train
+from qladder.runners.config import resolve
 from qladder.runners.evaluation import human_normalized
+from qladder.runners.loading import make_agent, make_environment, restore
+from qladder.runners.loop import Ratio, interact
 from qladder.runners.solve import solve
 
 SMALL = {"steps": 900, "log_every": 150, "eval_every": 300, "eval_episodes": 2, "checkpoint_every": 300}
@@ -29,6 +34,19 @@ def small(agent: str, out: Path, env: str = "CartPole-v1", **settings: Any) -> d
     if agent == "dqn":
         run = {"learning_starts": 100, **run}
     return train(agent, env, settings={**settings, "run": run}, out=out)
+
+
+def small_again(agent: str, out: Path) -> dict[str, Any]:
+    return train(agent, "CartPole-v1", settings={"run": SMALL}, out=out, resume=True)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two trees hold the same arrays and numbers."""
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(np.array_equal(np.asarray(a), np.asarray(b)))
 
 
 @pytest.mark.parametrize("agent", ["q-learning", "linear-q", "dqn"])
@@ -125,6 +143,75 @@ def test_a_bad_checkpoint_falls_back_to_the_one_before(tmp_path: Path, capsys: p
     (before / "arrays.npz").write_bytes(b"nothing")
     with pytest.raises(UserError, match="no good checkpoint"):
         evaluate(run, episodes=1)
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_its_final_weights(tmp_path: Path) -> None:
+    first = small("q-learning", tmp_path)
+    run = Path(first["run"])
+    newest, before = checkpoints.checkpoints(run)
+    (newest / "state.json").write_bytes(b"nothing")
+    expected = records(run)
+    resumed = small_again("q-learning", tmp_path)
+    assert evaluate(run) == resumed["evaluation"]
+    assert resumed["evaluation"]["checkpoint_agent_steps"] == 900
+    assert [p.name for p in checkpoints.checkpoints(run)] == [newest.name, before.name]
+    assert [r["agent_steps"] for r in records(run)] == [r["agent_steps"] for r in expected]
+
+
+def test_a_run_without_any_checkpoint_starts_afresh_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(small("q-learning", tmp_path)["run"])
+    expected = records(run)
+    for path in checkpoints.checkpoints(run):
+        path.rename(path.with_name(f".writing-{path.name}"))  # as a process that was killed leaves it
+    small_again("q-learning", tmp_path)
+    assert records(run) == expected
+    assert "starting afresh" in capsys.readouterr().err
+
+
+def test_a_run_of_which_all_checkpoints_are_damaged_is_left_alone(tmp_path: Path) -> None:
+    run = Path(small("q-learning", tmp_path)["run"])
+    for path in checkpoints.checkpoints(run):
+        (path / "state.json").write_bytes(b"nothing")
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match="none of its checkpoints is good"):
+        small_again("q-learning", tmp_path)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_resuming_a_finished_run_adds_nothing(tmp_path: Path) -> None:
+    settings = {"run": {**SMALL, "episodes": 9}}  # it ends between two evaluations
+    first = train("q-learning", "CartPole-v1", settings=settings, out=tmp_path)
+    before = records(first["run"], without_time=False)
+    again = train("q-learning", "CartPole-v1", settings=settings, out=tmp_path, resume=True)
+    assert first["agent_steps"] % 300
+    assert before == records(first["run"], without_time=False)
+    assert (first["evaluation"], first["updates"]) == (again["evaluation"], again["updates"])
+
+
+def test_random_actions_of_an_evaluation_depend_on_its_seed_alone(tmp_path: Path) -> None:
+    one, two = (small("random", tmp_path / str(every), run={"eval_every": every}) for every in (300, 800))
+    assert one["evaluation"] == two["evaluation"] == evaluate(one["run"])
+    assert evaluate(one["run"], seed=1)["returns"] != one["evaluation"]["returns"]
+
+
+def test_a_restored_dqn_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    settings = {"run": {**SMALL, "learning_starts": 100}, "replay": {"capacity": 300}, "agent": {"hidden": [16]}}
+    config = resolve("dqn", "CartPole-v1", settings)
+    env = make_environment(config, batched=True)
+    trained, other = (make_agent(config, env.spec, "cpu") for _ in range(2))
+    for _ in islice(interact(env, trained, Ratio(100, 1, 1), clip_rewards=False), 500):
+        pass
+    checkpoints.save(tmp_path, 500, {"agent": trained.state_dict(), "run": {"agent_steps": 500}})
+    assert not same(other.state_dict(), trained.state_dict())
+    restored = restore(tmp_path, other)
+    assert restored is not None
+    assert same(other.state_dict(), trained.state_dict())
+    obs = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert np.array_equal(other.act(obs, None, False)[0], trained.act(obs, None, False)[0])
+    assert same(other.learn(5), trained.learn(5))
+    assert same(other.state_dict(), trained.state_dict())
 
 
 def test_a_replay_that_was_not_saved_is_filled_first(tmp_path: Path) -> None:
