@@ -42,15 +42,28 @@ def make_gym(
             importlib.import_module(module)
         limit = _limit(gymnasium.spec(name).max_episode_steps, protocol, training)
         env = gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **options)
-        for wrapper in wrappers:
-            env = load_attribute(wrapper, "wrapper")(env)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{id}: {error}; extras of qladder: box2d, render") from error
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise UserError(f"environment '{id}': {_first_line(error)}{_nearest_id(id)}") from error
     except TypeError as error:
         raise UserError(f"environment '{id}' with {options}: {_first_line(error)}") from error
+    except Exception as error:  # somebody else's module or constructor
+        raise UserError(f"environment '{id}' with {options}: {type(error).__name__}: {_first_line(error)}") from error
+    for wrapper in wrappers:
+        env = _wrapped(wrapper, env)
     return env
+
+
+def _wrapped(wrapper: str, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    wrap = load_attribute(wrapper, "wrapper")
+    try:
+        wrapped = wrap(env)
+    except Exception as error:
+        raise UserError(f"wrapper '{wrapper}': {type(error).__name__}: {_first_line(error)}") from error
+    if not isinstance(wrapped, gymnasium.Env):
+        raise UserError(f"wrapper '{wrapper}' returned {type(wrapped).__name__}, not an environment")
+    return wrapped
 
 
 def load_attribute(name: str, what: str) -> Any:
@@ -65,6 +78,8 @@ def load_attribute(name: str, what: str) -> Any:
     except AttributeError as error:
         known = [n for n in vars(importlib.import_module(module)) if not n.startswith("_")]
         raise UserError(f"{what} '{name}': {error}{nearest(attribute, known)}") from error
+    except Exception as error:  # somebody else's module
+        raise UserError(f"{what} '{name}': {type(error).__name__}: {_first_line(error)}") from error
 
 
 class GymEnv:
@@ -82,6 +97,7 @@ class GymEnv:
         self.spec = _spec(id, env)
         self._shape, self._dtype = self.spec.obs_shape, np.dtype(self.spec.obs_dtype)
         self._float = self._dtype.kind == "f"
+        self._num_states = self.spec.num_states or 0
         self._env_step = env.step
 
     def reset(self) -> Any:
@@ -97,10 +113,10 @@ class GymEnv:
         self._steps += 1
         try:
             obs, reward, terminated, truncated, _ = self._env_step(int(action) + self._first_action)
+            reward = float(reward)
         except Exception as error:
             raise self._fault(f"step raised {type(error).__name__}: {_first_line(error)}") from error
         next_obs = self._observe(obs)
-        reward = float(reward)
         if not math.isfinite(reward):
             raise self._fault(f"the reward is {reward}")
         last = bool(terminated or truncated)
@@ -110,14 +126,22 @@ class GymEnv:
         self._env.close()
 
     def _observe(self, obs: Any) -> Any:
-        if self._number is not None:
-            return self._number(obs)
-        array = np.array(obs, self._dtype)
+        try:
+            if self._number is not None:
+                return self._in_range(self._number(obs))
+            array = np.array(obs, self._dtype)
+        except (TypeError, ValueError) as error:
+            raise self._fault(f"an observation that is none: {type(error).__name__}: {_first_line(error)}") from error
         if array.shape != self._shape:
             raise self._fault(f"an observation of shape {array.shape} instead of {self._shape}")
         if self._float and not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
             raise self._fault("the observation is not finite")
         return array
+
+    def _in_range(self, state: int) -> int:
+        if not 0 <= state < self._num_states:
+            raise self._fault(f"state {state} of {self._num_states}")
+        return state
 
     def _fault(self, what: str) -> EnvironmentFaultError:
         return EnvironmentFaultError(

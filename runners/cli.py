@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         _fail(str(error), 2)
     except EnvironmentFaultError as error:
-        _fail(f"{error}; the last checkpoint is intact, --resume goes on from it", 1)
+        _fail(f"{error}; --resume goes on from the newest checkpoint, if there is one", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the training loop looks at."""
+"""Ctrl-C and SIGTERM as a wish that the training loop looks at, or as an exception that ends an evaluation."""
 
 from __future__ import annotations
 
@@ -8,17 +8,28 @@ from types import FrameType
 from typing import Any
 
 
+class StoppedError(Exception):
+    """Somebody stopped what goes on."""
+
+
 class Stop:
-    """While entered, the first SIGINT or SIGTERM is noted; a second one acts as it always does."""
+    """While entered, the first SIGINT or SIGTERM is noted, or raised if `at_once`; a second acts as it always does."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     @property
     def reason(self) -> str:
         """`interrupted` or `terminated`."""
         return "terminated" if self.signal == signal.SIGTERM else "interrupted"
+
+    def at_once(self) -> None:
+        """From here on a stop raises `StoppedError`, also one that was noted before."""
+        self._at_once = True
+        if self.signal is not None:
+            raise StoppedError(self.reason)
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
@@ -32,6 +43,8 @@ class Stop:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         self._put_back()
+        if self._at_once:
+            raise StoppedError(self.reason)
 
     def _put_back(self) -> None:
         for number, handler in self._before.items():

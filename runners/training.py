@@ -30,7 +30,7 @@ from qladder.runners.run_folder import (
     write_config,
     write_json,
 )
-from qladder.runners.stop import Stop
+from qladder.runners.stop import Stop, StoppedError
 
 Result = dict[str, Any]
 
@@ -58,7 +58,7 @@ def train(
 
     Raises:
         UserError: settings that do not fit, or a folder that exists already.
-        EnvironmentFaultError: the environment failed; the last checkpoint is intact.
+        EnvironmentFaultError: the environment failed; checkpoints made so far are good.
     """
     resolved = resolve(agent, env, settings or {}, config)
     if name is not None and Path(name).name != name:
@@ -106,14 +106,19 @@ class _Run:
         write_config(self._folder, config)
         write_json(self._folder / "manifest.json", self._manifest)
         self._progress.start(self._agent_steps, self._folder)
-        reason = "failed"
+        reason, final = "failed", None
         try:
             with Stop() as stop:
-                reason = self._train(stop)
-            self._save()
-            final = self._finish(reason) if reason == "finished" else None
+                trained = self._train(stop)
+                self._save()
+                if trained == "finished":
+                    stop.at_once()  # the weights are safe: a stop ends the evaluation, --resume does it anew
+                    final = self._finish(trained)
+            reason = trained
+        except StoppedError as stopped:
+            reason = str(stopped)
         except BaseException as error:
-            reason = f"failed: {error}" if reason == "failed" else reason
+            reason = f"failed: {type(error).__name__}: {error}"
             raise
         finally:
             self._progress.stop()

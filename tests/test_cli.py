@@ -125,6 +125,30 @@ def test_a_signal_saves_and_resume_goes_on(place: Path, number: int, status: int
     assert steps == sorted(steps)
 
 
+@pytest.mark.parametrize(
+    ("number", "reason", "status"), [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)]
+)
+def test_a_signal_ends_the_final_evaluation_and_the_weights_stay(
+    place: Path, number: int, reason: str, status: int
+) -> None:
+    flags = ["random", "ALE/Pong-v5", "--steps", "64", "--name", "r", "--run.eval-every", "1000"]
+    command = [sys.executable, "-m", "qladder.runners", "train", *flags]
+    with subprocess.Popen(command, cwd=place, env=environment(place), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("evaluating the final weights" in line for line in process.stderr)
+        process.send_signal(number)
+        error = process.stderr.read()
+    assert process.returncode == status
+    assert "--resume" in error
+    assert "Traceback" not in error
+    run = place / "runs" / "r"
+    assert json.loads((run / "manifest.json").read_text())["exit_reason"] == reason
+    assert not (run / "summary.json").exists()
+    from qladder.runners import checkpoint
+
+    assert checkpoint.checkpoints(run)[0].name == "step-000000000064"
+
+
 def test_json_is_one_object_and_nothing_else(place: Path) -> None:
     run = qladder(*TRAIN, "--steps", "300", "--json", cwd=place)
     trained = json.loads(run.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -140,6 +141,8 @@ def raises(env: Tagged) -> Any:
     [
         (raises, "step raised RuntimeError: the game broke"),
         (lambda e: (e.buffer, float("nan"), False, False, {}), "reward is nan"),
+        (lambda e: (e.buffer, None, False, False, {}), "step raised TypeError"),
+        (lambda e: ("east", 0.0, False, False, {}), "an observation that is none: ValueError"),
         (lambda e: (np.array([np.nan, 0]), 0.0, False, False, {}), "observation is not finite"),
         (lambda e: (np.zeros(3), 0.0, False, False, {}), r"shape \(3,\) instead of \(2,\)"),
     ],
@@ -153,6 +156,20 @@ def test_a_fault_names_environment_step_episode_and_seed(bad: Any, said: str) ->
     assert "environment 3" in str(error.value)
     assert "episode 0" in str(error.value)
     assert "run seed 7" in str(error.value)
+
+
+@pytest.mark.parametrize("state", [-1, 3])
+def test_a_state_that_is_not_in_the_space_is_a_fault(state: int) -> None:
+    tagged = Tagged(bad=lambda e: (state, 0.0, False, False, {}))
+    env = adapted(
+        gymnasium.wrappers.TransformObservation(
+            tagged, lambda obs: obs if isinstance(obs, int) else 0, spaces.Discrete(3)
+        )
+    )
+    env.reset()
+    env.step(0)
+    with pytest.raises(EnvironmentFaultError, match=f"state {state} of 3"):
+        env.step(0)
 
 
 @pytest.mark.parametrize(
@@ -190,11 +207,23 @@ def test_wrappers_go_on_in_their_order() -> None:
         ("CartPole-v1", {"kwargs": {"gravty": 3}}, "gravty"),
         ("CartPole-v1", {"wrappers": ["gymnasium.wrappers:FlattenObservatio"]}, "did you mean 'FlattenObservation'"),
         ("CartPole-v1", {"wrappers": ["flatten"]}, "write module:name"),
+        ("CartPole-v1", {"wrappers": ["faulty:raises"]}, "'faulty:raises': ValueError: no such wall"),
+        ("CartPole-v1", {"wrappers": ["faulty:forgets"]}, "'faulty:forgets' returned NoneType"),
+        ("CartPole-v1", {"wrappers": ["broken:wrap"]}, "'broken:wrap': ZeroDivisionError"),
+        ("broken:X-v0", {}, "ZeroDivisionError"),
+        ("FrozenLake-v1", {"kwargs": {"map_name": "9x9"}}, "9x9"),
         ("CartPole-v1", {"num_envs": 2}, "one environment at a time"),
         ("ALE/Pong-v5", {"kwargs": {"mode": 1}}, "their protocol"),
     ],
 )
-def test_what_there_is_not_is_said_in_a_line(id: str, options: Any, said: str) -> None:
+def test_what_there_is_not_is_said_in_a_line(
+    id: str, options: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "faulty.py").write_text(
+        "def raises(env):\n    raise ValueError('no such wall')\n\ndef forgets(env):\n    env.reset()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=said) as error:
         make_env(id, PROTOCOL, seed=0, **options)
     assert "\n" not in str(error.value)
