@@ -16,7 +16,7 @@ class Agent(Protocol):
 
     An agent class is called as `Class(config, spec, seed=int, device=str)`, plus `replay=config` where its `Config`
     names a `replay` section. It raises `UserError` for an environment that it cannot play. A class attribute
-    `evaluation_epsilon` overrides the protocol's.
+    `evaluation_epsilon` overrides the protocol's; an attribute `learner` names the back end of its updates.
     """
 
     Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None

@@ -11,7 +11,8 @@ from torch import Tensor
 from qladder.agents.agent import EnvSpec, Metrics, Step
 from qladder.agents.dqn_config import DQNConfig
 from qladder.agents.fit import finite_actions
-from qladder.agents.networks import q_network
+from qladder.agents.learner import choose_learner
+from qladder.agents.networks import QNetwork, q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
 from qladder.agents.schedules import Clocks
 from qladder.agents.td import q_target, td_loss
@@ -35,6 +36,10 @@ class DQN:
         self._online, self._target = (self._network(weights) for _ in range(2))
         self._target.load_state_dict(self._online.state_dict())
         self._target.requires_grad_(False)
+        self.learner = choose_learner(config.learner, self._online, spec.obs_shape, self._device)
+        if self.learner == "cpu-bf16":
+            self._online.lower()
+            self._target.lower()
         rate = config.learning_rate(Clocks(0, 0, 0))
         self._optimizer = make_optimizer(config.optimizer, self._online.parameters(), rate, config.optimizer_eps)
         self._explore_left = np.zeros(spec.num_envs, np.int64)  # steps that the random action goes on
@@ -85,6 +90,8 @@ class DQN:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._online.load_state_dict(state["online"])
         self._target.load_state_dict(state["target"])
+        self._online.refresh()
+        self._target.refresh()
         load_optimizer_state(self._optimizer, state["optimizer"])
         if "replay" in state:  # a checkpoint may have left it out
             self._replay.load_state_dict(state["replay"])
@@ -92,7 +99,7 @@ class DQN:
         self._explore_left, self._explore_action = state["explore_left"], state["explore_action"]
         self._agent_steps, self._updates = state["agent_steps"], state["updates"]
 
-    def _network(self, weights: torch.Generator) -> torch.nn.Module:
+    def _network(self, weights: torch.Generator) -> QNetwork:
         config = self._config
         network = q_network(
             config.network, config.hidden, self._spec, self._num_actions, weights, scale_inputs=config.scale_inputs
@@ -130,6 +137,7 @@ class DQN:
         if self._config.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._online.parameters(), self._config.max_grad_norm, foreach=True)
         self._optimizer.step()
+        self._online.refresh()
         self._updates += 1
         if self._updates % self._config.target_period == 0:
             self._copy_to_target()
@@ -143,6 +151,7 @@ class DQN:
             torch._foreach_copy_(target, online)
         else:
             torch._foreach_lerp_(target, online, self._config.target_tau)
+        self._target.refresh()
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, device=self._device)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from qladder.agents.agent import EnvSpec
+from qladder.agents.bf16 import LowConvolutions, LowCopies, LowLinear
 from qladder.envs.errors import UserError
+
+NATURE_PIXELS = 36  # the Nature CNN needs as many in height and width
+CONVOLUTIONS = {  # (channels out, kernel, stride)
+    "nature-cnn": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
+    "small-cnn": ((16, 3, 1),),
+}
 
 
 class Scale(nn.Module):
@@ -46,6 +54,69 @@ class Pixels(nn.Module):
         return x.float() / 255
 
 
+class Convolutions(nn.Module):
+    """uint8 `[B, C, H, W]` to features `[B, K]`: convolutions with ReLU, each (channels out, kernel, stride)."""
+
+    def __init__(self, shape: tuple[int, ...], layers: Sequence[tuple[int, int, int]]) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.layers: nn.Sequential = nn.Sequential()
+        self._format = torch.channels_last if min(height, width) >= NATURE_PIXELS else torch.contiguous_format
+        for out, kernel, stride in layers:
+            self.layers.append(nn.Conv2d(channels, out, kernel, stride).to(memory_format=self._format))  # type: ignore[call-overload]
+            channels, height, width = out, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        self.width = channels * height * width
+        self._strides = [stride for _, _, stride in layers]
+        self._low: LowCopies | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._low is not None:
+            return LowConvolutions.apply(x, self._strides, self._low.tensors, *self._params())  # type: ignore[no-untyped-call]
+        h = x.float().contiguous(memory_format=self._format) / 255
+        for layer in self.layers:
+            h = torch.relu(layer(h))
+        return h.flatten(1)
+
+    def lower(self) -> LowCopies:
+        """From here on computes in bfloat16, from these copies."""
+        self._low = LowCopies(self._params(), [1 / 255, *[1.0] * (2 * len(self.layers) - 1)])
+        return self._low
+
+    def _params(self) -> list[Tensor]:
+        return list(self.layers.parameters())
+
+
+class Linear(nn.Linear):
+    """A fully connected layer that can compute in bfloat16."""
+
+    _low: LowCopies | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._low is None:
+            return super().forward(x)
+        return LowLinear.apply(x, self._low.tensors[0], self.weight, self.bias)  # type: ignore[no-untyped-call]
+
+    def lower(self) -> LowCopies:
+        """From here on computes in bfloat16, from these copies."""
+        self._low = LowCopies([self.weight], [1.0])
+        return self._low
+
+
+class QNetwork(nn.Sequential):
+    """From observations `[B, ...]` to action values `[B, A]`."""
+
+    _low: tuple[LowCopies, ...] = ()
+
+    def lower(self) -> None:
+        """From here on the costly layers compute in bfloat16."""
+        self._low = tuple(m.lower() for m in self if isinstance(m, Convolutions | Linear))
+
+    def refresh(self) -> None:
+        """To be called whenever the weights have changed: makes the bfloat16 copies anew, where there are any."""
+        for copies in self._low:
+            copies.refresh()
+
+
 def q_network(
     name: str,
     hidden: tuple[int, ...],
@@ -54,8 +125,8 @@ def q_network(
     generator: torch.Generator,
     *,
     scale_inputs: bool = False,
-) -> nn.Module:
-    """A network from observations `[B, ...]` to action values `[B, A]`.
+) -> QNetwork:
+    """A network by name.
 
     `auto` takes the Nature CNN (Mnih et al. 2015) for pictures of 36 pixels and more, a small one (one 3x3 convolution
     of 16 channels, as in MinAtar) for smaller pictures, else an MLP; `hidden` are the fully connected widths.
@@ -63,29 +134,37 @@ def q_network(
     Raises:
         UserError: the named network does not fit the observations.
     """
+    name = _resolve(name, spec)
+    torso: list[nn.Module]
+    if name == "mlp":
+        torso, width = _vector_torso(spec, scale_inputs)
+    else:
+        convolutions = Convolutions(spec.obs_shape, CONVOLUTIONS[name])
+        torso, width = [convolutions], convolutions.width
+    layers = [*torso]
+    for i, size in enumerate(hidden):
+        costly = i == 0 and name == "nature-cnn"
+        layers += [Linear(width, size) if costly else nn.Linear(width, size), nn.ReLU()]
+        width = size
+    network = QNetwork(*layers, nn.Linear(width, num_actions))
+    _initialise(network, generator)
+    return network
+
+
+def _resolve(name: str, spec: EnvSpec) -> str:
     picture = len(spec.obs_shape) == 3 and spec.obs_dtype == "uint8"
+    large = picture and min(spec.obs_shape[1:]) >= NATURE_PIXELS
     if name == "auto":
-        name = "mlp" if not picture else "nature-cnn" if min(spec.obs_shape[1:]) >= 36 else "small-cnn"
+        return "nature-cnn" if large else "small-cnn" if picture else "mlp"
     if name != "mlp" and not picture:
         raise UserError(
             f"agent.network = '{name}' needs pictures; {spec.id} observes {spec.obs_shape} {spec.obs_dtype}"
         )
-    torso: list[nn.Module]
-    if name == "mlp":
-        torso, width = _vector_torso(spec, scale_inputs)
-    elif name == "nature-cnn":
-        if min(spec.obs_shape[1:]) < 36:
-            raise UserError(f"agent.network = 'nature-cnn' needs pictures of 36 pixels; {spec.id} has {spec.obs_shape}")
-        torso, width = _convolutions(spec, [(32, 8, 4), (64, 4, 2), (64, 3, 1)])
-    else:
-        torso, width = _convolutions(spec, [(16, 3, 1)])
-    layers = [*torso]
-    for size in hidden:
-        layers += [nn.Linear(width, size), nn.ReLU()]
-        width = size
-    network = nn.Sequential(*layers, nn.Linear(width, num_actions))
-    _initialise(network, generator)
-    return network
+    if name == "nature-cnn" and not large:
+        raise UserError(
+            f"agent.network = 'nature-cnn' needs pictures of {NATURE_PIXELS} pixels; {spec.id} has {spec.obs_shape}"
+        )
+    return name
 
 
 def _vector_torso(spec: EnvSpec, scale_inputs: bool) -> tuple[list[nn.Module], int]:
@@ -95,15 +174,6 @@ def _vector_torso(spec: EnvSpec, scale_inputs: bool) -> tuple[list[nn.Module], i
     if scale_inputs and spec.low is not None and spec.high is not None:
         return [Scale(spec.low, spec.high)], width
     return ([Pixels(), nn.Flatten()] if spec.obs_dtype == "uint8" else [nn.Flatten()]), width
-
-
-def _convolutions(spec: EnvSpec, layers: list[tuple[int, int, int]]) -> tuple[list[nn.Module], int]:
-    channels, height, width = spec.obs_shape
-    modules: list[nn.Module] = [Pixels()]
-    for out, kernel, stride in layers:
-        modules += [nn.Conv2d(channels, out, kernel, stride), nn.ReLU()]
-        channels, height, width = out, (height - kernel) // stride + 1, (width - kernel) // stride + 1
-    return [*modules, nn.Flatten()], channels * height * width
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:

@@ -29,6 +29,7 @@ def train(
     out: Out = "runs",
     name: str | None = None,
     device: str | None = None,
+    learner: str | None = None,
     resume: bool = False,
     config: Path | None = None,
     json: Json = False,
@@ -46,6 +47,7 @@ def train(
         seed: The run's seed; everything random descends from it.
         name: Name of the run's folder in --out; by default agent, environment and seed.
         device: auto, cpu or cuda.
+        learner: Arithmetic of a deep agent's updates: auto, eager or cpu-bf16.
         resume: Go on from the newest good checkpoint of the run.
         config: A TOML file of settings, e.g. a run's config.toml.
     """
@@ -55,6 +57,7 @@ def train(
     short: dict[str, dict[str, Any]] = {
         "run": {"steps": steps, "seed": seed, "device": device},
         "env": {"protocol": protocol},
+        "agent": {"learner": learner},
     }
     given = {section: {k: v for k, v in table.items() if v is not None} for section, table in short.items()}
     settings = merge({k: v for k, v in given.items() if v}, flags)

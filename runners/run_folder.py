@@ -55,8 +55,8 @@ def settings_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def identity(config: Config, device: str) -> dict[str, Any]:
-    """Everything that may explain a difference between two runs."""
+def identity(config: Config, device: str, learner: str | None) -> dict[str, Any]:
+    """Everything that may explain a difference between two runs; `learner`: back end of a deep agent's updates."""
     import gymnasium
     import numpy as np
 
@@ -84,6 +84,7 @@ def identity(config: Config, device: str) -> dict[str, Any]:
         "git": _git(),
         "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
         "device": device,
+        "learner": learner,
         "threads": config.run.threads,
         "command_line": " ".join(["qladder", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

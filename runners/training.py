@@ -94,7 +94,7 @@ class _Run:
             self._seconds_before, self._curve = restored["seconds"], restored["curve"]
         self._episodes = Episodes(self._env, episodes)
         self._metrics = Metrics(folder, keep_until=self._agent_steps if resume else None)
-        self._manifest = identity(config, self._device)
+        self._manifest = identity(config, self._device, getattr(self._agent, "learner", None))
         self._progress = Progress(config, enabled=progress)
         self._started = self._logged_at = time.monotonic()
         self._logged_steps = self._agent_steps

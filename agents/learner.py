@@ -1,0 +1,57 @@
+"""Which arithmetic a deep agent's updates use: `eager`, or `cpu-bf16` where the CPU and the network allow it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import torch
+from torch import Tensor
+
+from qladder.agents.networks import Convolutions, Linear, QNetwork
+from qladder.envs.errors import UserError
+
+LARGEST_ERROR = 0.2  # rounding to 8 bits and the units that it flips make up to 0.1 on noise; a wrong kernel makes 1
+
+
+def choose_learner(wanted: str, network: QNetwork, obs_shape: tuple[int, ...], device: torch.device) -> str:
+    """The back end by its name; `auto` takes the fastest that this machine has and that passes its self-test.
+
+    Raises:
+        UserError: `cpu-bf16` was asked for and can't be had.
+    """
+    lacking = _lacking(network, device)
+    if wanted == "cpu-bf16" and lacking is not None:
+        raise UserError(f"--learner cpu-bf16: {lacking}; auto and eager work")
+    if wanted == "eager" or lacking is not None:
+        return "eager"
+    error = bf16_error(network, obs_shape)
+    if error > LARGEST_ERROR:
+        warnings.warn(f"cpu-bf16 fails its self-test here (relative error {error:.2g}): using eager", stacklevel=2)
+        return "eager"
+    return "cpu-bf16"
+
+
+def _lacking(network: QNetwork, device: torch.device) -> str | None:
+    if device.type != "cpu":
+        return f"the device is {device.type}"
+    if not any(isinstance(m, Convolutions) for m in network) or not any(isinstance(m, Linear) for m in network):
+        return "it is for the Nature CNN"
+    if not torch.cpu._is_avx512_bf16_supported():
+        return "this CPU has no bfloat16 instructions (avx512_bf16)"
+    return None
+
+
+def bf16_error(network: QNetwork, obs_shape: tuple[int, ...], batch: int = 32) -> float:
+    """Largest relative error over the parameters' gradients, bfloat16 against float32, on random pictures."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (batch, *obs_shape), dtype=torch.uint8, generator=generator)
+    low = copy.deepcopy(network)
+    low.lower()
+    exact, rounded = (_gradients(n, pictures) for n in (copy.deepcopy(network), low))
+    return max(float((e - r).norm() / e.norm()) for e, r in zip(exact, rounded, strict=True))
+
+
+def _gradients(network: QNetwork, pictures: Tensor) -> list[Tensor]:
+    torch.autograd.backward(network(pictures).square().sum())
+    return [p.grad for p in network.parameters() if p.grad is not None]

@@ -1,0 +1,147 @@
+"""Networks in bfloat16 against float32, on pictures of real games, and the choice between them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from qladder.agents import learner
+from qladder.agents.dqn import DQN
+from qladder.agents.learner import bf16_error, choose_learner
+from qladder.agents.networks import QNetwork, q_network
+from qladder.envs.errors import UserError
+from qladder.envs.make import make_env
+from qladder.envs.protocol import Protocol
+from qladder.envs.spec import EnvSpec
+from qladder.runners.config import resolve
+from qladder.runners.loading import make_agent, make_environment
+from qladder.runners.loop import Ratio, interact
+
+CPU = torch.device("cpu")
+
+
+def spec(shape: tuple[int, ...] = (4, 84, 84), dtype: str = "uint8") -> EnvSpec:
+    return EnvSpec("X-v0", 8, True, shape, dtype, None, 6, None, None, None)
+
+
+def nature(seed: int = 0) -> QNetwork:
+    return q_network("nature-cnn", (512,), spec(), 6, torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module", params=["ALE/Pong-v5", "ALE/Breakout-v5"])
+def pictures(request: pytest.FixtureRequest) -> Tensor:
+    """`[32, 4, 84, 84]` of a game that is under way."""
+    env = make_env(request.param, Protocol("test"), seed=0, num_envs=8, batched=True)
+    env.reset()
+    rng, seen = np.random.default_rng(0), []
+    for step in range(80):
+        time_step = env.step(rng.integers(env.spec.num_actions or 0, size=8))
+        if step % 20 == 19:
+            seen.append(time_step.obs)
+    env.close()
+    return torch.from_numpy(np.concatenate(seen))
+
+
+def gradients(network: QNetwork, pictures: Tensor) -> list[Tensor]:
+    """Of half the squared distance between the values of action 0 and 1."""
+    torch.autograd.backward((network(pictures)[:, 0] - 1).square().mean() / 2)
+    return [p.grad for p in network.parameters() if p.grad is not None]
+
+
+def test_bfloat16_values_and_gradients_are_those_of_float32(pictures: Tensor) -> None:
+    exact, low = nature(), nature()
+    low.lower()
+    with torch.no_grad():
+        assert torch.allclose(exact(pictures), low(pictures), atol=0.02, rtol=0)
+    for e, r in zip(gradients(exact, pictures), gradients(low, pictures), strict=True):
+        assert torch.nn.functional.cosine_similarity(e.flatten(), r.flatten(), dim=0) > 0.998
+        assert (e - r).norm() < 0.05 * e.norm()
+
+
+def test_the_largest_error_is_seen_in_whatever_layer_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bf16_error(nature(), (4, 84, 84)) < 0.1
+    from qladder.agents.bf16 import LowConvolutions
+
+    right = LowConvolutions.backward
+
+    def wrong(ctx: Any, *grads: Tensor) -> Any:
+        found = list(right(ctx, *grads))
+        found[3] = found[3] * 255  # the first weights' scale, forgotten
+        return tuple(found)
+
+    monkeypatch.setattr(LowConvolutions, "backward", staticmethod(wrong))
+    assert bf16_error(nature(), (4, 84, 84)) > 100
+
+
+def test_refresh_follows_the_weights(pictures: Tensor) -> None:
+    network = nature()
+    network.lower()
+    with torch.no_grad():
+        before = network(pictures)
+        for parameter in network.parameters():
+            parameter.mul_(1.5)
+        network.refresh()
+        exact = copy.deepcopy(nature())
+        exact.load_state_dict(network.state_dict())
+        assert not torch.allclose(before, network(pictures), atol=0.02)
+        assert torch.allclose(exact(pictures), network(pictures), atol=0.05)
+
+
+def test_dqn_computes_with_its_present_weights_after_updates_copies_and_loading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # without them it is slow, not wrong
+    agent_flags = {"learner": "cpu-bf16", "learning_rate": 1e-3, "target_period": 2, "hidden": [64]}
+    settings = {"agent": agent_flags, "replay": {"capacity": 400, "batch_size": 8}, "env": {"num_envs": 2}}
+    config = resolve("dqn", "qladder/Catch84-v0", settings)
+    env = make_environment(config, batched=True)
+    agent, other = (make_agent(config, env.spec, "cpu") for _ in range(2))
+    assert isinstance(agent, DQN)
+    assert isinstance(other, DQN)
+    assert agent.learner == "cpu-bf16"
+    for moment in interact(env, agent, Ratio(40, 4, 1), False):
+        if moment.updates == 4:  # the second copy to the target was just made
+            obs = torch.from_numpy(moment.time_step.obs)
+            break
+    env.close()
+    other.load_state_dict(copy.deepcopy(agent.state_dict()))
+    exact = q_network("auto", (64,), env.spec, 3, torch.Generator())
+    exact.load_state_dict(agent.state_dict()["online"])
+    with torch.no_grad():
+        values = exact(obs)
+        for network in (agent._online, agent._target, other._online, other._target):
+            assert torch.allclose(network(obs), values, atol=0.01)
+
+
+@pytest.mark.parametrize("wanted", ["auto", "eager"])
+def test_a_vector_network_is_eager(wanted: str) -> None:
+    network = q_network("auto", (16,), spec((4,), "float32"), 2, torch.Generator())
+    assert choose_learner(wanted, network, (4,), CPU) == "eager"
+
+
+def test_what_cannot_be_had_is_said() -> None:
+    network = q_network("auto", (16,), spec((4,), "float32"), 2, torch.Generator())
+    with pytest.raises(UserError, match="it is for the Nature CNN"):
+        choose_learner("cpu-bf16", network, (4,), CPU)
+    with pytest.raises(UserError, match="the device is cuda"):
+        choose_learner("cpu-bf16", nature(), (4, 84, 84), torch.device("cuda"))
+
+
+def test_a_cpu_without_bfloat16_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert choose_learner("auto", nature(), (4, 84, 84), CPU) == "eager"
+    with pytest.raises(UserError, match="no bfloat16 instructions"):
+        choose_learner("cpu-bf16", nature(), (4, 84, 84), CPU)
+
+
+def test_a_cpu_that_fails_the_self_test_is_eager_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert choose_learner("auto", nature(), (4, 84, 84), CPU) == "cpu-bf16"
+    monkeypatch.setattr(learner, "LARGEST_ERROR", 0.0)
+    with pytest.warns(UserWarning, match="fails its self-test"):
+        assert choose_learner("auto", nature(), (4, 84, 84), CPU) == "eager"
