@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -24,6 +25,13 @@ class ReplayConfig:
     n_step: Annotated[int, Gt(0)] = 1
     """Rewards folded into one transition, in agent steps."""
     batch_size: Annotated[int, Gt(0)] = 32
+
+
+def bytes_per_slot(spec: EnvSpec) -> int:
+    """Memory of one observation in the replay with all that belongs to it."""
+    frame_shape = spec.obs_shape[1:] if spec.stack > 1 else spec.obs_shape
+    action = 8 if (spec.num_actions or 0) > 255 else 1
+    return math.prod(frame_shape) * np.dtype(spec.obs_dtype).itemsize + action + 8
 
 
 class UniformReplay:

@@ -18,6 +18,7 @@ from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import Policy, Truth, evaluate_policy, exact_return, play, truth
 from qladder.runners.loading import agent_class, make_agent, make_environment, restore, set_up_torch
 from qladder.runners.loop import Episodes, Moment, Ratio, interact
+from qladder.runners.memory import check_replay
 from qladder.runners.metrics import Metrics
 from qladder.runners.progress import Progress, say
 from qladder.runners.run_folder import (
@@ -81,6 +82,7 @@ class _Run:
         spec = self._env.spec
         if config.replay is not None:
             _enough_to_learn(config, spec)
+            check_replay(config.replay, spec)
         self._agent = make_agent(config, spec, self._device)
         open_folder(folder, resume=resume)
         self._frames_per_step = spec.frames_per_step

@@ -1,0 +1,60 @@
+"""What a replay takes and what this machine has, in bytes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qladder.envs.errors import UserError
+from qladder.envs.spec import EnvSpec
+from qladder.replay.frames import ReplayConfig, bytes_per_slot
+
+RESERVE = 2**30  # for Python, torch, the network and the environments
+
+
+def check_replay(config: ReplayConfig | None, spec: EnvSpec, *, limit: int | None = None) -> int:
+    """The bytes of a full replay, 0 without one.
+
+    Raises:
+        UserError: they and a reserve of 1 GiB are more than `limit`, by default what is free; it names what would fit.
+    """
+    if config is None:
+        return 0
+    needed = config.capacity * bytes_per_slot(spec)
+    free = available() if limit is None else limit
+    if free is not None and needed + RESERVE > free:
+        fits = max(0, free - RESERVE) // bytes_per_slot(spec)
+        digits = 10 ** max(0, len(str(fits)) - 2)
+        raise UserError(
+            f"replay.capacity = {config.capacity}: {needed / 1e9:.1f} GB when full; {free / 1e9:.1f} GB are free, "
+            f"--replay.capacity {fits // digits * digits} fits"
+        )
+    return needed
+
+
+def available(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that this process may still take: the machine's and its control group's; None where neither is told."""
+    found = [_machine(proc), _group(cgroup, "memory.max", "memory.current"), _group(cgroup / "memory", *V1)]
+    return min((f for f in found if f is not None), default=None)
+
+
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+
+
+def _machine(proc: Path) -> int | None:
+    try:
+        lines = (proc / "meminfo").read_text().splitlines()
+    except OSError:
+        names = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")  # not Linux: all there is
+        known = all(name in os.sysconf_names for name in names)
+        return os.sysconf(names[0]) * os.sysconf(names[1]) if known else None
+    table = dict(line.split(":", 1) for line in lines)
+    return int(table["MemAvailable"].split()[0]) * 1024
+
+
+def _group(folder: Path, limit: str, usage: str) -> int | None:
+    try:
+        most, used = (folder / limit).read_text().strip(), int((folder / usage).read_text())
+    except OSError:
+        return None
+    return None if most == "max" else max(0, int(most) - used)

@@ -1,0 +1,102 @@
+"""What a run will take: memory, disk and hours, from counts and a probe of a few seconds; nothing is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qladder.agents.agent import Agent
+from qladder.agents.schedules import Schedule
+from qladder.runners import checkpoint
+from qladder.runners.config import Config, resolve
+from qladder.runners.loading import agent_class, make_agent, make_environment, set_up_torch
+from qladder.runners.loop import Ratio, interact
+from qladder.runners.memory import available, check_replay
+
+
+def plan(
+    agent: str | None,
+    env: str | None,
+    settings: Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    *,
+    seconds: float = 5.0,
+) -> dict[str, Any]:
+    """What `qladder plan --json` prints.
+
+    `hours` are of training, evaluations not counted, and None where a number of episodes ends the run.
+
+    The probe explores as the run does at its end, learns at the run's ratio, and lasts `seconds` for the rate.
+
+    Raises:
+        UserError: settings that do not fit, or a replay that does not.
+    """
+    resolved = resolve(agent, env, settings or {}, config)
+    cls = agent_class(resolved)
+    device = set_up_torch(resolved, cls)
+    environment = make_environment(resolved, cls.batched)
+    try:
+        replay_bytes = check_replay(resolved.replay, environment.spec)
+        made = make_agent(_late(resolved), environment.spec, device)
+        state_bytes = _bytes({k: v for k, v in made.state_dict().items() if k != "replay"})
+        rate, updates = _probe(resolved, environment, made, seconds)
+    finally:
+        environment.close()
+    run = resolved.run
+    one = state_bytes + (replay_bytes if run.checkpoint_replay else 0)
+    return {
+        "agent": resolved.agent_name,
+        "env": resolved.env.id,
+        "agent_steps": run.steps,
+        "episodes": run.episodes,
+        "replay_bytes": replay_bytes,
+        "available_bytes": available(),
+        "checkpoint_bytes": one,
+        "disk_bytes": one * (checkpoint.KEEP + 1),
+        "agent_steps_per_second": rate,
+        "updates_per_second": updates,
+        "hours": run.steps / rate / 3600 if run.episodes is None else None,
+        "device": device,
+        "learner": getattr(made, "learner", None),
+        "threads": run.threads,
+    }
+
+
+def _late(config: Config) -> Config:
+    """The same run, exploring as at its end."""
+    if not any(f.name == "epsilon" for f in fields(config.agent)):
+        return config
+    end = config.agent.epsilon.end
+    return replace(config, agent=replace(config.agent, epsilon=Schedule(end, end, 0)))
+
+
+def _probe(config: Config, env: Any, agent: Agent, seconds: float) -> tuple[float, float]:
+    """Agent steps and updates per second, after a warm-up of a fifth of the time."""
+    window = 0 if config.replay is None else (config.replay.n_step + 1) * env.spec.num_envs
+    start = max(window, min(config.run.learning_starts, 50 * env.spec.num_envs))
+    ratio = Ratio(start, config.run.update_every, config.run.updates)
+    warm_until = begun = None
+    before = (0, 0)
+    for moment in interact(env, agent, ratio, config.protocol.clip_rewards):
+        now = time.monotonic()
+        if warm_until is None and moment.agent_steps >= start:
+            warm_until = now + seconds / 5
+        elif begun is None and warm_until is not None and now >= warm_until:
+            begun, before = now, (moment.agent_steps, moment.updates)
+        elif begun is not None and now >= begun + seconds:
+            lasted = now - begun
+            return (moment.agent_steps - before[0]) / lasted, (moment.updates - before[1]) / lasted
+    raise AssertionError("the loop has no end of its own")
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return sum(_bytes(v) for v in value.values())
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return int(value.numel() * value.element_size()) if hasattr(value, "numel") else 8

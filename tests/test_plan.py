@@ -1,0 +1,63 @@
+"""Memory counted against real arrays and limits, and what `qladder plan` tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qladder.envs.errors import UserError
+from qladder.envs.spec import EnvSpec
+from qladder.replay.frames import ReplayConfig, UniformReplay
+from qladder.runners.memory import RESERVE, available, check_replay
+from qladder.runners.plan import plan
+
+ATARI = EnvSpec("X-v0", 8, True, (4, 84, 84), "uint8", None, 6, stack=4)
+VECTOR = EnvSpec("X-v0", 2, True, (3,), "float32", None, 300)
+
+
+@pytest.mark.parametrize("spec", [ATARI, VECTOR])
+def test_a_replay_takes_the_bytes_that_were_counted(spec: EnvSpec) -> None:
+    config = ReplayConfig(capacity=4_000)
+    replay = UniformReplay(config, spec, 0.99, np.random.default_rng(0))
+    arrays = [v for v in vars(replay).values() if isinstance(v, np.ndarray) and v.shape[:1] == (4_000,)]
+    assert check_replay(config, spec, limit=10**12) == sum(a.nbytes for a in arrays)
+
+
+def test_a_million_atari_transitions_take_less_than_7_3_gigabytes() -> None:
+    assert check_replay(ReplayConfig(capacity=1_000_000), ATARI, limit=10**12) <= 7.3e9
+
+
+def test_what_does_not_fit_is_refused_with_what_does() -> None:
+    limit = RESERVE + 100_000 * 7_065
+    with pytest.raises(UserError, match=r"--replay\.capacity 100000 fits"):
+        check_replay(ReplayConfig(capacity=100_001), ATARI, limit=limit)
+    assert check_replay(ReplayConfig(capacity=100_000), ATARI, limit=limit) == 100_000 * 7_065
+
+
+def test_the_control_group_counts(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 5000 kB\n")
+    group = tmp_path / "cgroup"
+    assert available(tmp_path, group) == 5000 * 1024
+    group.mkdir()
+    (group / "memory.current").write_text("1000\n")
+    (group / "memory.max").write_text("max\n")
+    assert available(tmp_path, group) == 5000 * 1024
+    (group / "memory.max").write_text("4000\n")
+    assert available(tmp_path, group) == 3000
+    (group / "memory").mkdir()
+    (group / "memory" / "memory.limit_in_bytes").write_text("1500")
+    (group / "memory" / "memory.usage_in_bytes").write_text("2000")
+    assert available(tmp_path, group) == 0
+
+
+def test_a_plan_counts_and_probes_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = plan("dqn", "CartPole-v1", {"run": {"steps": 3_600, "update_every": 4}}, seconds=1.0)
+    assert told["updates_per_second"] == pytest.approx(told["agent_steps_per_second"] / 4, rel=0.1)
+    assert told["hours"] == pytest.approx(1 / told["agent_steps_per_second"])
+    assert told["disk_bytes"] == 3 * told["checkpoint_bytes"] > 3 * told["replay_bytes"] > 0
+    assert told["learner"] == "eager"
+    assert plan("q-learning", "FrozenLake-v1", {"run": {"episodes": 9}}, seconds=0.1)["hours"] is None
+    assert not list(tmp_path.iterdir())
