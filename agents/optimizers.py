@@ -51,6 +51,10 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """The inverse of `optimizer_state`."""
+    """The inverse of `optimizer_state`; averages get the memory layout of their parameters: fused Adam assumes it."""
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": {int(k): v for k, v in state.items()}, "param_groups": groups})
+    for param, slots in optimizer.state.items():
+        for name, value in slots.items():
+            if value.shape == param.shape:
+                slots[name] = torch.empty_like(param, dtype=value.dtype).copy_(value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
 from qladder.envs.protocol import Protocol
 from qladder.envs.spec import EnvSpec
+from qladder.runners import checkpoint
 from qladder.runners.config import resolve
 from qladder.runners.loading import make_agent, make_environment
 from qladder.runners.loop import Ratio, interact
@@ -116,6 +119,22 @@ def test_dqn_computes_with_its_present_weights_after_updates_copies_and_loading(
         values = exact(obs)
         for network in (agent._online, agent._target, other._online, other._target):
             assert torch.allclose(network(obs), values, atol=0.01)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_a_checkpoint_of_a_picture_network_goes_on_the_same_way(optimizer: str, tmp_path: Path) -> None:
+    agent_flags = {"learner": "eager", "optimizer": optimizer, "hidden": [16]}
+    settings = {"agent": agent_flags, "replay": {"capacity": 400, "batch_size": 8}, "env": {"num_envs": 2}}
+    config = resolve("dqn", "qladder/Catch84-v0", settings)
+    env = make_environment(config, batched=True)
+    agent, other = (make_agent(config, env.spec, "cpu") for _ in range(2))
+    next(islice(interact(env, agent, Ratio(40, 4, 1), False), 30, None))
+    env.close()
+    other.load_state_dict(checkpoint.load(checkpoint.save(tmp_path, 1, agent.state_dict())))
+    agent.learn(3)
+    other.learn(3)
+    one, two = agent.state_dict()["online"], other.state_dict()["online"]
+    assert all(torch.equal(one[k], two[k]) for k in one)
 
 
 @pytest.mark.parametrize("wanted", ["auto", "eager"])
