@@ -16,6 +16,7 @@ from qladder.agents.networks import QNetwork, q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
 from qladder.agents.schedules import Clocks
 from qladder.agents.td import q_target, td_loss
+from qladder.envs.errors import DivergedError
 from qladder.envs.seeding import generator, integer
 from qladder.replay.frames import ReplayConfig, UniformReplay
 
@@ -44,6 +45,7 @@ class DQN:
         self._optimizer = make_optimizer(config.optimizer, self._online.parameters(), rate, config.optimizer_eps)
         self._explore_left = np.zeros(spec.num_envs, np.int64)  # steps that the random action goes on
         self._explore_action = np.zeros(spec.num_envs, np.int64)
+        self._check_every = 1 if self._device.type == "cpu" else 1_000  # on a GPU each look at a number waits for it
         self._agent_steps = 0
         self._updates = 0
 
@@ -130,6 +132,10 @@ class DQN:
         q = self._online(self._tensor(batch.obs))
         loss, td = td_loss(q, action, target, self._config.loss)
         mean_loss = (self._tensor(batch.weight) * loss).mean()
+        if self._updates % self._check_every == 0 and not mean_loss.isfinite():
+            ranges = {"reward": reward, "discount": discount, "target": target, "Q": q.detach()}
+            told = ", ".join(f"{name} {t.min():.4g} to {t.max():.4g}" for name, t in ranges.items())
+            raise DivergedError(f"the loss is {mean_loss.item()} at update {self._updates}; in its batch: {told}")
         for group in self._optimizer.param_groups:
             group["lr"] = self._config.learning_rate(self.clocks)
         self._optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""The two ways in which something from outside can be wrong: what the user typed, and what an environment did."""
+"""What ends a run by name: what the user typed, what an environment did, and learning that left the finite numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class UserError(Exception):
 
 class EnvironmentFaultError(Exception):
     """An environment raised or returned something that cannot be learnt from. Exit status 1."""
+
+
+class DivergedError(Exception):
+    """A loss or a weight is not finite any more. Exit status 1."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from qladder.envs.errors import DivergedError
+
 KEEP = 2
 
 
@@ -24,17 +26,20 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any]) -> Path:
     """Commits `state` as `<run>/checkpoints/step-<agent_steps>`, then drops all but the newest two.
 
     Written beside, flushed to the disk, hashed, and renamed last: what bears the name is complete.
+
+    Raises:
+        DivergedError: a number in it is not finite; nothing was written.
     """
     parent = run / "checkpoints"
     parent.mkdir(exist_ok=True)
     final = parent / f"step-{agent_steps:012d}"
     if final.exists():
         return final
+    arrays: dict[str, Any] = {}
+    tree = _flatten(state, arrays)
     beside = parent / f".writing-{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    arrays: dict[str, Any] = {}
-    tree = _flatten(state, arrays)
     np.savez(beside / "arrays.npz", allow_pickle=False, **arrays)
     (beside / "state.json").write_text(json.dumps(tree))
     digests = {p.name: _sha256(p) for p in sorted(beside.iterdir())}
@@ -78,15 +83,15 @@ def load(checkpoint: Path) -> dict[str, Any]:
         raise BadCheckpointError(f"{checkpoint}: {error}") from error
 
 
-def _flatten(value: Any, arrays: dict[str, Any]) -> Any:
+def _flatten(value: Any, arrays: dict[str, Any], where: str = "state") -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _flatten(v, arrays) for k, v in value.items()}
+        return {str(k): _flatten(v, arrays, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_flatten(v, arrays) for v in value]
+        return [_flatten(v, arrays, where) for v in value]
     if hasattr(value, "detach"):
-        return {"$tensor": _keep(value.detach().cpu().numpy(), arrays)}
+        return {"$tensor": _keep(value.detach().cpu().numpy(), arrays, where)}
     if isinstance(value, np.ndarray):
-        return {"$array": _keep(value, arrays)}
+        return {"$array": _keep(value, arrays, where)}
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, str | int | float | bool):
@@ -94,7 +99,9 @@ def _flatten(value: Any, arrays: dict[str, Any]) -> Any:
     raise TypeError(f"a checkpoint holds tensors, arrays, numbers and strings, not {type(value).__name__}")
 
 
-def _keep(array: Any, arrays: dict[str, Any]) -> str:
+def _keep(array: Any, arrays: dict[str, Any], where: str) -> str:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DivergedError(f"{where} {list(array.shape)} holds a number that is not finite: no checkpoint was written")
     name = f"a{len(arrays)}"
     arrays[name] = array
     return name

@@ -60,6 +60,7 @@ def train(
     Raises:
         UserError: settings that do not fit, or a folder that exists already.
         EnvironmentFaultError: the environment failed; checkpoints made so far are good.
+        DivergedError: a loss or a weight is not finite any more; so are they.
     """
     resolved = resolve(agent, env, settings or {}, config)
     if name is not None and Path(name).name != name:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from qladder.envs.errors import DivergedError
 from qladder.runners import checkpoint
 from qladder.runners.checkpoint import BadCheckpointError
 
@@ -43,6 +44,15 @@ def test_a_save_that_was_killed_is_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.checkpoints(tmp_path) == []
     checkpoint.save(tmp_path, 5, STATE)
     assert len(checkpoint.checkpoints(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_not_written(tmp_path: Path, number: float) -> None:
+    good = checkpoint.save(tmp_path, 5, STATE)
+    with pytest.raises(DivergedError, match=r"state\.online\.weight \[2\]"):
+        checkpoint.save(tmp_path, 7, {"online": {"weight": torch.tensor([0.5, number])}})
+    assert checkpoint.checkpoints(tmp_path) == [good]
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [good.name]
 
 
 @pytest.mark.parametrize("name", ["arrays.npz", "state.json"])

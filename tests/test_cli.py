@@ -106,6 +106,22 @@ def test_an_environment_that_fails_is_named_and_the_checkpoint_stays(place: Path
     checkpoint.load(newest)
 
 
+def test_a_diverging_run_stops_with_its_batch_and_leaves_good_checkpoints(place: Path) -> None:
+    rate = ("--agent.learning_rate", "1e30", "--agent.loss", "mse")
+    run = ("--run.checkpoint-every", "500", "--run.learning-starts", "600", "--name", "r")
+    result = qladder("train", "dqn", "CartPole-v1", "--steps", "2000", *rate, *run, cwd=place)
+    assert result.returncode == 1, result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert "the loss is" in last
+    assert "target" in last
+    assert "Traceback" not in result.stderr
+    from qladder.runners import checkpoint
+
+    newest = checkpoint.checkpoints(place / "runs" / "r")[0]
+    assert newest.name == "step-000000000500"
+    assert "DivergedError" in json.loads((place / "runs" / "r" / "manifest.json").read_text())["exit_reason"]
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_resume_goes_on(place: Path, number: int, status: int) -> None:
     flags = ["--name", "r", "--run.episodes", "none", "--run.log-every", "100"]
