@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -149,6 +150,21 @@ def q_network(
     network = QNetwork(*layers, nn.Linear(width, num_actions))
     _initialise(network, generator)
     return network
+
+
+def multiply_adds(network: nn.Module, obs: Tensor) -> list[int]:
+    """Multiplications of one forward pass of one sample, layer by layer; `network` in float32, `obs [1, ...]`."""
+    counts: list[int] = []
+
+    def count(layer: Any, _: Any, out: Tensor) -> None:
+        counts.append(layer.weight.numel() * math.prod(out.shape[2:]))
+
+    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    with torch.no_grad():
+        network(obs)
+    for hook in hooks:
+        hook.remove()
+    return counts
 
 
 def _resolve(name: str, spec: EnvSpec) -> str:

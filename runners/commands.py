@@ -125,6 +125,28 @@ def plan(
         )
 
 
+def bench(
+    env: Positional[str] = "ALE/Pong-v5", /, *, seconds: float = 2.0, rounds: int = 5, json: Json = False
+) -> None:
+    """Measure DQN's parts on this machine: environment, acting, sampling, update, the whole loop, the floor.
+
+    Args:
+        env: An environment of pictures; settings are taken as train takes them.
+        seconds: How long each part is measured, each round.
+        rounds: Of how many rounds the medians are.
+    """
+    from qladder.runners.bench import bench as job
+    from qladder.runners.bench import table
+
+    if not seconds > 0 or rounds < 1:
+        raise UserError(f"--seconds {seconds:g} --rounds {rounds}: must be more than 0, and at least 1")
+    result = job(env, flags, seconds=seconds, rounds=rounds)
+    if json:
+        _print_json(result)
+    else:
+        print("\n".join(table(result)))
+
+
 def evaluate(
     run: Positional[Path], /, *, episodes: int | None = None, seed: int | None = None, json: Json = False
 ) -> None:
@@ -275,6 +297,7 @@ def solve(env: Positional[str], /, *, json: Json = False) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "plan": plan,
+    "bench": bench,
     "evaluate": evaluate,
     "watch": watch,
     "suite": suite,

@@ -44,10 +44,8 @@ def agent_class(config: Config) -> Any:
     return load_attribute(agent_entry(config.agent_name).cls, "agent")
 
 
-def set_up_torch(config: Config, cls: Any) -> str:
+def set_up_torch(config: Config) -> str:
     """Sets torch's threads where the agent uses torch, and says which device it gets."""
-    if config.run.device == "cpu" and config.replay is None:
-        return "cpu"
     if config.replay is None:
         if config.run.device == "cuda":
             raise UserError(f"run.device = 'cuda': {config.agent_name} computes on the CPU")
@@ -95,7 +93,7 @@ def load_run(run: Path | str) -> tuple[Config, Policy, int]:
     folder = Path(run)
     config = run_config(folder)
     cls = agent_class(config)
-    device = set_up_torch(config, cls)
+    device = set_up_torch(config)
     env = make_environment(config, cls.batched)
     env.close()
     agent = make_agent(config, env.spec, device)

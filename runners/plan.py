@@ -38,7 +38,7 @@ def plan(
     """
     resolved = resolve(agent, env, settings or {}, config)
     cls = agent_class(resolved)
-    device = set_up_torch(resolved, cls)
+    device = set_up_torch(resolved)
     environment = make_environment(resolved, cls.batched)
     try:
         replay_bytes = check_replay(resolved.replay, environment.spec)

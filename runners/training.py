@@ -78,7 +78,7 @@ class _Run:
     def __init__(self, config: Config, folder: Path, *, resume: bool, progress: bool) -> None:
         self._config, self._folder = config, folder
         cls = agent_class(config)
-        self._device = set_up_torch(config, cls)
+        self._device = set_up_torch(config)
         self._env = make_environment(config, cls.batched)
         spec = self._env.spec
         if config.replay is not None:

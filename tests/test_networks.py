@@ -15,7 +15,7 @@ from torch import Tensor
 from qladder.agents import learner
 from qladder.agents.dqn import DQN
 from qladder.agents.learner import bf16_error, choose_learner
-from qladder.agents.networks import QNetwork, q_network
+from qladder.agents.networks import QNetwork, multiply_adds, q_network
 from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
 from qladder.envs.protocol import Protocol
@@ -135,6 +135,12 @@ def test_a_checkpoint_of_a_picture_network_goes_on_the_same_way(optimizer: str, 
     other.learn(3)
     one, two = agent.state_dict()["online"], other.state_dict()["online"]
     assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_multiplications_of_the_nature_cnn_are_those_counted_by_hand() -> None:
+    counted = multiply_adds(nature(), torch.zeros(1, 4, 84, 84, dtype=torch.uint8))
+    layers = [20 * 20 * 32 * 4 * 8 * 8, 9 * 9 * 64 * 32 * 4 * 4, 7 * 7 * 64 * 64 * 3 * 3, 3136 * 512, 512 * 6]
+    assert counted == layers == [3_276_800, 2_654_208, 1_806_336, 1_605_632, 3_072]
 
 
 @pytest.mark.parametrize("wanted", ["auto", "eager"])
