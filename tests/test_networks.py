@@ -51,7 +51,7 @@ def pictures(request: pytest.FixtureRequest) -> Tensor:
 
 
 def gradients(network: QNetwork, pictures: Tensor) -> list[Tensor]:
-    """Of half the squared distance between the values of action 0 and 1."""
+    """Of half the mean square of what the values of action 0 lack to 1."""
     torch.autograd.backward((network(pictures)[:, 0] - 1).square().mean() / 2)
     return [p.grad for p in network.parameters() if p.grad is not None]
 
