@@ -29,9 +29,20 @@ class ReplayConfig:
 
 def bytes_per_slot(spec: EnvSpec) -> int:
     """Memory of one observation in the replay with all that belongs to it."""
-    frame_shape = spec.obs_shape[1:] if spec.stack > 1 else spec.obs_shape
-    action = 8 if (spec.num_actions or 0) > 255 else 1
-    return math.prod(frame_shape) * np.dtype(spec.obs_dtype).itemsize + action + 8
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in _fields(spec).values())
+
+
+def _fields(spec: EnvSpec) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and dtype of what one slot holds, by name."""
+    return {
+        "frame": (spec.obs_shape[1:] if spec.stack > 1 else spec.obs_shape, spec.obs_dtype),
+        "action": ((), np.int64 if (spec.num_actions or 0) > 255 else np.uint8),
+        "reward": ((), np.float32),
+        "discount": ((), np.uint8),
+        "last": ((), np.bool_),
+        "boundary": ((), np.bool_),  # holds only what the last step of an episode led to
+        "since_reset": ((), np.uint8),  # agent steps since the episode's start, at most stack - 1
+    }
 
 
 class UniformReplay:
@@ -53,14 +64,10 @@ class UniformReplay:
         self._n_step, self._stack, self._gamma, self._rng = config.n_step, spec.stack, gamma, rng
         self._ring = Ring(spec.num_envs, slots)
         size = slots * spec.num_envs
-        frame_shape = spec.obs_shape[1:] if spec.stack > 1 else spec.obs_shape
-        self._frame = np.zeros((size, *frame_shape), spec.obs_dtype)
-        self._action = np.zeros(size, np.int64 if (spec.num_actions or 0) > 255 else np.uint8)
-        self._reward = np.zeros(size, np.float32)
-        self._discount = np.zeros(size, np.uint8)
-        self._last = np.zeros(size, np.bool_)
-        self._boundary = np.zeros(size, np.bool_)  # holds only what the last step of an episode led to
-        self._since_reset = np.zeros(size, np.uint8)  # agent steps since the episode's start, at most stack - 1
+        arrays = {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in _fields(spec).items()}
+        self._frame, self._action, self._reward = (arrays[name] for name in ("frame", "action", "reward"))
+        self._discount, self._last = arrays["discount"], arrays["last"]
+        self._boundary, self._since_reset = arrays["boundary"], arrays["since_reset"]
         self._episode_step = np.zeros(spec.num_envs, np.int64)
         self._back = np.arange(1 - spec.stack, 1)
         self._forward = np.arange(config.n_step)

@@ -97,6 +97,7 @@ def plan(
         seconds: How long the rate is measured.
     """
     from qladder.runners.plan import plan as job
+    from qladder.runners.plan import table
     from qladder.runners.settings import merge
 
     if not seconds > 0:
@@ -104,25 +105,8 @@ def plan(
     result = job(agent, env, merge({} if steps is None else {"run": {"steps": steps}}, flags), config, seconds=seconds)
     if json:
         _print_json(result)
-        return
-    free = result["available_bytes"]
-    learner = "" if result["learner"] is None else f", learner {result['learner']}"
-    print(f"{result['agent']} on {result['env']}, {result['device']}{learner}")
-    print(
-        f"memory  {result['replay_bytes'] / 1e9:.2f} GB of replay"
-        + ("" if free is None else f", {free / 1e9:.1f} GB free")
-    )
-    print(f"disk    {result['disk_bytes'] / 1e9:.2f} GB of checkpoints")
-    print(
-        f"rate    {result['agent_steps_per_second']:,.0f} agent steps/s, {result['updates_per_second']:,.0f} updates/s "
-        f"(probe of {seconds:g} s)"
-    )
-    if result["hours"] is None:
-        print(f"time    ends after {result['episodes']:,} episodes; how long they get is not known beforehand")
     else:
-        print(
-            f"time    {_duration(result['hours'])} for {result['agent_steps']:,} agent steps, evaluations not counted"
-        )
+        print("\n".join(table(result)))
 
 
 def bench(
@@ -322,10 +306,6 @@ def _score(evaluation: dict[str, Any]) -> str:
     human = evaluation["human_normalized"]
     extra = "" if human is None else f", human-normalised {human:.3f}"
     return f"return {evaluation['mean']:.6g} [{low:.6g}, {high:.6g}], IQM {evaluation['iqm']:.6g}, {played}{extra}"
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min" if hours >= 1 / 60 else f"{hours * 3600:.0f} s"
 
 
 def _print_json(value: Any) -> None:

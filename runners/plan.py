@@ -67,6 +67,30 @@ def plan(
     }
 
 
+def table(told: Mapping[str, Any]) -> list[str]:
+    """The lines that `qladder plan` prints."""
+    free, learner = told["available_bytes"], told["learner"]
+    hours, steps, rate, updates = (
+        told[k] for k in ("hours", "agent_steps", "agent_steps_per_second", "updates_per_second")
+    )
+    if hours is None:
+        lasts = f"ends after {told['episodes']:,} episodes; how long they get is not known beforehand"
+    else:
+        lasts = f"{_duration(hours)} for {steps:,} agent steps, evaluations not counted"
+    return [
+        f"{told['agent']} on {told['env']}, {told['device']}" + ("" if learner is None else f", learner {learner}"),
+        f"memory  {told['replay_bytes'] / 1e9:.2f} GB of replay"
+        + ("" if free is None else f", {free / 1e9:.1f} GB free"),
+        f"disk    {told['disk_bytes'] / 1e9:.2f} GB of checkpoints",
+        f"rate    {rate:,.0f} agent steps/s, {updates:,.0f} updates/s (from a short probe)",
+        f"time    {lasts}",
+    ]
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min" if hours >= 1 / 60 else f"{hours * 3600:.0f} s"
+
+
 def _late(config: Config) -> Config:
     """The same run, exploring as at its end."""
     if not any(f.name == "epsilon" for f in fields(config.agent)):
