@@ -21,6 +21,7 @@ from qladder.runners.loop import Ratio, clip, interact
 from qladder.runners.memory import check_replay
 
 SETTINGS: dict[str, Any] = {
+    "env": {"protocol": "nature-2015"},
     "agent": {"epsilon": {"start": 0.1, "end": 0.1, "over": 0}},
     "replay": {"capacity": 100_000},
     "run": {"update_every": 4, "updates": 1},
@@ -28,20 +29,22 @@ SETTINGS: dict[str, Any] = {
 
 
 def bench(
-    env: str, settings: Mapping[str, Any] | None = None, *, seconds: float = 2.0, rounds: int = 5
+    env: str, settings: Mapping[str, Any] | None = None, *, seconds: float = 2.0, rounds: int = 5, peers: bool = False
 ) -> dict[str, Any]:
     """Medians over `rounds` of each part, `seconds` a time, in turn: what `qladder bench --json` prints.
 
     One update of a batch for every four agent steps, at a tenth of random actions. The floor of four agent steps is the
     update's arithmetic at this machine's matrix-product rate (bfloat16 where the learner is `cpu-bf16`), four
-    environment steps and four actions; environments step on all cores, so no part is counted twice.
+    environment steps and four actions; environments step on all cores, so no part is counted twice. `peers` take their
+    turns in the same rounds, four times as long, since they do whole updates at a fraction of the rate.
 
     Raises:
-        UserError: an environment of which no pictures come, or settings that do not fit.
+        UserError: an environment of which no pictures come, settings that do not fit, or peers that are not installed.
     """
     from qladder.runners.settings import merge
 
     config = resolve("dqn", env, merge(SETTINGS, settings or {}))
+    others = _peers(config) if peers else {}
     parts = _Parts(config)
     try:
         parts.fill()
@@ -52,29 +55,41 @@ def bench(
             "sampling": parts.sampling,
             "update": parts.update,
             "loop": parts.loop,
+            **{name: peer.loop for name, peer in others.items()},
         }
         times: dict[str, list[float]] = {name: [] for name in jobs}
         for _ in range(rounds):
             for name, job in jobs.items():
-                times[name].append(_time(job, seconds))
+                times[name].append(_time(job, 4 * seconds if name in others else seconds))
     finally:
         parts.close()
-    return _result(config, parts, {name: float(np.median(t)) for name, t in times.items()}, times["loop"])
+        for peer in others.values():
+            peer.close()
+    return {**_result(config, parts, times), "peers": {name: _against(times, name) for name in others}}
 
 
 def table(result: Mapping[str, Any]) -> list[str]:
     """The lines that `qladder bench` prints."""
-    ms, share, rate = result["ms"], result["share_of_loop"], result["agent_steps_per_second"]
+    parts, rate = result["parts"], result["steps_per_second"]
     gflop, gflops, floor = (result[k] for k in ("gflop_per_update", "matrix_product_gflops", "floor_ms_of_4"))
+    units = {"environment": "per agent step", "acting": "per agent step", "update": "each", "sampling": "of it"}
+    lines = [
+        f"dqn on {result['env']}: {result['num_envs']} environments, {result['threads']} threads, {result['learner']}"
+    ]
+    for name, unit in units.items():
+        lines.append(
+            f"  {name:11s} {parts[name]['ms']:9.3f} ms {unit:18s} {parts[name]['share_of_loop']:4.0%} of the loop"
+        )
     return [
-        f"dqn on {result['env']}: {result['num_envs']} environments, {result['threads']} threads, {result['learner']}",
-        f"  environment {ms['environment']:9.3f} ms per agent step      {share['environment']:4.0%} of the loop",
-        f"  acting      {ms['acting']:9.3f} ms per agent step      {share['acting']:4.0%}",
-        f"  update      {ms['update']:9.3f} ms each                {share['update']:4.0%}",
-        f"  sampling    {ms['sampling']:9.3f} ms of it",
-        f"  whole loop  {ms['loop_of_4']:9.3f} ms per 4 agent steps    {rate:,.0f} agent steps/s",
-        f"  floor       {floor:9.3f} ms                     the loop reaches {result['share_of_floor']:.0%}",
+        *lines,
+        f"  whole loop  {parts['loop']['ms']:9.3f} ms per 4 agent steps  {rate:,.0f} agent steps/s",
+        f"  floor       {floor:9.3f} ms                     the loop reaches {parts['loop']['share_of_floor']:.0%}",
         f"              ({gflop:.3f} GFLOP at {gflops:,.0f} GFLOP/s, 4 environment steps, 4 actions)",
+        *(
+            f"{name}: {peer['steps_per_second']:,.0f} agent steps/s; qladder is {peer['ratio']:.2f} times as fast "
+            f"[{min(peer['ratios']):.2f}, {max(peer['ratios']):.2f}]"
+            for name, peer in result["peers"].items()
+        ),
     ]
 
 
@@ -163,23 +178,39 @@ def _time(job: Callable[[], int], seconds: float) -> float:
     return 1000 * lasted / units
 
 
-def _result(config: Config, parts: _Parts, ms: Mapping[str, float], loops: list[float]) -> dict[str, Any]:
+def _peers(config: Config) -> dict[str, Any]:
+    """One environment, as is its habit, and as many as qladder has: either may be the faster."""
+    from qladder.runners.peers import StableBaselines3
+
+    return {f"stable-baselines3, N = {n}": StableBaselines3(config, n) for n in sorted({1, config.env.num_envs})}
+
+
+def _against(times: Mapping[str, list[float]], peer: str) -> dict[str, Any]:
+    ratios = [theirs / ours for theirs, ours in zip(times[peer], times["loop"], strict=True)]
+    rate = 1000 / float(np.median(times[peer]))
+    return {"steps_per_second": rate, "ratio": float(np.median(ratios)), "ratios": ratios}
+
+
+def _result(config: Config, parts: _Parts, times: Mapping[str, list[float]]) -> dict[str, Any]:
+    ms = {name: float(np.median(t)) for name, t in times.items()}
     gflops = 2 * 1024**3 / ms["matrix_product"] / 1e6
-    per_four = {"environment": 4 * ms["environment"], "acting": 4 * ms["acting"], "update": ms["update"]}
-    floor = parts.flop / gflops / 1e6 + per_four["environment"] + per_four["acting"]
+    of_four = {"environment": 4 * ms["environment"], "acting": 4 * ms["acting"], "update": ms["update"]}
+    arithmetic = parts.flop / gflops / 1e6
+    floor = arithmetic + of_four["environment"] + of_four["acting"]
     loop = 4 * ms["loop"]
+    shares = {name: {"ms": ms[name], "share_of_loop": value / loop} for name, value in of_four.items()}
+    shares["sampling"] = {"ms": ms["sampling"], "share_of_loop": ms["sampling"] / loop}
+    shares["update"]["share_of_floor"] = arithmetic / ms["update"]
     return {
         "env": config.env.id,
         "num_envs": parts.num_envs,
         "learner": parts.learner,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
+        "steps_per_second": 1000 / ms["loop"],
+        "steps_per_second_of_rounds": [1000 / value for value in times["loop"]],
         "gflop_per_update": parts.flop / 1e9,
         "matrix_product_gflops": gflops,
-        "ms": {**{k: ms[k] for k in ("environment", "acting", "sampling", "update")}, "loop_of_4": loop},
-        "share_of_loop": {name: value / loop for name, value in per_four.items()},
         "floor_ms_of_4": floor,
-        "share_of_floor": floor / loop,
-        "agent_steps_per_second": 1000 / ms["loop"],
-        "agent_steps_per_second_of_rounds": [1000 / value for value in loops],
+        "parts": {**shares, "loop": {"ms": loop, "share_of_loop": 1.0, "share_of_floor": floor / loop}},
     }

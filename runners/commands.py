@@ -110,7 +110,13 @@ def plan(
 
 
 def bench(
-    env: Positional[str] = "ALE/Pong-v5", /, *, seconds: float = 2.0, rounds: int = 5, json: Json = False
+    env: Positional[str] = "ALE/Pong-v5",
+    /,
+    *,
+    seconds: float = 2.0,
+    rounds: int = 5,
+    peers: bool = False,
+    json: Json = False,
 ) -> None:
     """Measure DQN's parts on this machine: environment, acting, sampling, update, the whole loop, the floor.
 
@@ -118,13 +124,14 @@ def bench(
         env: An environment of pictures; settings are taken as train takes them.
         seconds: How long each part is measured, each round.
         rounds: Of how many rounds the medians are.
+        peers: Stable-Baselines3's DQN (the extra `peers`) does the same work in turn with qladder's.
     """
     from qladder.runners.bench import bench as job
     from qladder.runners.bench import table
 
     if not seconds > 0 or rounds < 1:
         raise UserError(f"--seconds {seconds:g} --rounds {rounds}: must be more than 0, and at least 1")
-    result = job(env, flags, seconds=seconds, rounds=rounds)
+    result = job(env, flags, seconds=seconds, rounds=rounds, peers=peers)
     if json:
         _print_json(result)
     else:
