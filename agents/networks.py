@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qladder.agents.agent import EnvSpec
-from qladder.agents.bf16 import LowConvolutions, LowCopies, LowLinear
+from qladder.agents.bf16 import LowConvolutions, LowCopies, LowLinear, can_fold
 from qladder.envs.errors import UserError
 
 NATURE_PIXELS = 36  # the Nature CNN needs as many in height and width
@@ -68,11 +68,13 @@ class Convolutions(nn.Module):
             channels, height, width = out, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         self.width = channels * height * width
         self._strides = [stride for _, _, stride in layers]
+        self._folds = can_fold(*layers[0][1:])
         self._low: LowCopies | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self._low is not None:
-            return LowConvolutions.apply(x, self._strides, self._low.tensors, *self._params())  # type: ignore[no-untyped-call]
+            strides = [0 if self._folds else self._strides[0], *self._strides[1:]]
+            return LowConvolutions.apply(x, strides, self._low.tensors, *self._params())  # type: ignore[no-untyped-call]
         h = x.float().contiguous(memory_format=self._format) / 255
         for layer in self.layers:
             h = torch.relu(layer(h))
@@ -80,7 +82,8 @@ class Convolutions(nn.Module):
 
     def lower(self) -> LowCopies:
         """From here on computes in bfloat16, from these copies."""
-        self._low = LowCopies(self._params(), [1 / 255, *[1.0] * (2 * len(self.layers) - 1)])
+        rest = 2 * len(self.layers) - 1
+        self._low = LowCopies(self._params(), [1 / 255, *[1.0] * rest], [self._folds, *[False] * rest])
         return self._low
 
     def _params(self) -> list[Tensor]:
@@ -99,7 +102,7 @@ class Linear(nn.Linear):
 
     def lower(self) -> LowCopies:
         """From here on computes in bfloat16, from these copies."""
-        self._low = LowCopies([self.weight], [1.0])
+        self._low = LowCopies([self.weight], [1.0], [False])
         return self._low
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Gt
@@ -13,6 +13,7 @@ from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay.returns import n_step
 from qladder.replay.ring import Index, Ring
+from qladder.replay.store import BLOB_OVERHEAD, ArrayStore, DeflatedStore, Store, check_shape
 from qladder.replay.types import Batch, Step
 
 
@@ -25,23 +26,35 @@ class ReplayConfig:
     n_step: Annotated[int, Gt(0)] = 1
     """Rewards folded into one transition, in agent steps."""
     batch_size: Annotated[int, Gt(0)] = 32
+    compression: Literal["none", "deflate"] = "none"
+    """`deflate` compresses observations without loss: Atari in a tenth of the memory, for some milliseconds a batch."""
 
 
-def bytes_per_slot(spec: EnvSpec) -> int:
-    """Memory of one observation in the replay with all that belongs to it."""
-    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in _fields(spec).values())
+EXPECTED_RATIO = 5  # of compression, for counts beforehand: Atari games measured 6 to 45
 
 
-def _fields(spec: EnvSpec) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and dtype of what one slot holds, by name."""
+def bytes_per_slot(spec: EnvSpec, compression: str = "none") -> int:
+    """Memory of one observation in the replay with all that belongs to it; with compression, what to reckon with."""
+    shape, dtype = _frame(spec)
+    frame = math.prod(shape) * np.dtype(dtype).itemsize
+    rest = sum(np.dtype(dtype).itemsize for dtype in _fields(spec).values())
+    return rest + (frame if compression == "none" else frame // EXPECTED_RATIO + BLOB_OVERHEAD + 1)
+
+
+def _frame(spec: EnvSpec) -> tuple[tuple[int, ...], Any]:
+    """Shape and dtype of the part of an observation that is new."""
+    return spec.obs_shape[1:] if spec.stack > 1 else spec.obs_shape, spec.obs_dtype
+
+
+def _fields(spec: EnvSpec) -> dict[str, Any]:
+    """The dtypes of what a slot holds besides, by name."""
     return {
-        "frame": (spec.obs_shape[1:] if spec.stack > 1 else spec.obs_shape, spec.obs_dtype),
-        "action": ((), np.int64 if (spec.num_actions or 0) > 255 else np.uint8),
-        "reward": ((), np.float32),
-        "discount": ((), np.uint8),
-        "last": ((), np.bool_),
-        "boundary": ((), np.bool_),  # holds only what the last step of an episode led to
-        "since_reset": ((), np.uint8),  # agent steps since the episode's start, at most stack - 1
+        "action": np.int64 if (spec.num_actions or 0) > 255 else np.uint8,
+        "reward": np.float32,
+        "discount": np.uint8,
+        "last": np.bool_,
+        "boundary": np.bool_,  # holds only what the last step of an episode led to
+        "since_reset": np.uint8,  # agent steps since the episode's start, at most stack - 1
     }
 
 
@@ -64,18 +77,24 @@ class UniformReplay:
         self._n_step, self._stack, self._gamma, self._rng = config.n_step, spec.stack, gamma, rng
         self._ring = Ring(spec.num_envs, slots)
         size = slots * spec.num_envs
-        arrays = {name: np.zeros((size, *shape), dtype) for name, (shape, dtype) in _fields(spec).items()}
-        self._frame, self._action, self._reward = (arrays[name] for name in ("frame", "action", "reward"))
-        self._discount, self._last = arrays["discount"], arrays["last"]
-        self._boundary, self._since_reset = arrays["boundary"], arrays["since_reset"]
+        self._arrays = {name: np.zeros(size, dtype) for name, dtype in _fields(spec).items()}
+        self._action, self._reward, self._discount = (self._arrays[n] for n in ("action", "reward", "discount"))
+        self._last, self._boundary, self._since_reset = (self._arrays[n] for n in ("last", "boundary", "since_reset"))
+        self._compression = config.compression
+        self._store: Store = (ArrayStore if config.compression == "none" else DeflatedStore)(size, *_frame(spec))
         self._episode_step = np.zeros(spec.num_envs, np.int64)
         self._back = np.arange(1 - spec.stack, 1)
         self._forward = np.arange(config.n_step)
-        self._buffers: dict[str, Any] = {}
+        self._buffer: Any = None
 
     def __len__(self) -> int:
         """How many slots are in reach of `sample`; a few of them end episodes or wait for their window."""
         return int(self._ring.span(self._stack - 1)[1].sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots: of an array when full, of compressed observations as they are."""
+        return self._store.nbytes + sum(array.nbytes for array in self._arrays.values())
 
     def add(self, step: Step) -> None:
         """Takes in one agent step of all environments, fields `[N, ...]`."""
@@ -118,11 +137,13 @@ class UniformReplay:
     def state_dict(self) -> dict[str, Any]:
         """The rings, as far as they are filled, with the sampling generator; the large arrays are views, not copies."""
         return {
+            "compression": self._compression,
             "stack": self._stack,
             "written": self._ring.written.copy(),
             "episode_step": self._episode_step.copy(),
             "rng": self._rng.bit_generator.state,
             **self._used(self._ring.written),
+            **self._store.state_dict(self._slots(self._ring.written)),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -131,14 +152,15 @@ class UniformReplay:
         Raises:
             ValueError: the state is of a replay of another shape; nothing was changed.
         """
+        if state["compression"] != self._compression:
+            raise ValueError(f"a replay with compression '{state['compression']}', not '{self._compression}'")
         theirs, ours = (len(state["written"]), state["stack"]), (len(self._ring.written), self._stack)
         if theirs != ours:
             raise ValueError("a replay of {} environments and stacks of {}, not {} and {}".format(*theirs, *ours))
         arrays = self._used(state["written"])
         for name, array in arrays.items():
-            saved = state[name]
-            if (saved.shape, saved.dtype) != (array.shape, array.dtype):
-                raise ValueError(f"replay '{name}': {saved.shape} {saved.dtype}, not {array.shape} {array.dtype}")
+            check_shape(name, state[name], array.shape, array.dtype)
+        self._store.load_state_dict(self._slots(state["written"]), state)
         for name, array in arrays.items():
             array[:] = state[name]
         self._ring.written[:] = state["written"]
@@ -147,7 +169,7 @@ class UniformReplay:
 
     def _put(self, envs: Any, obs: Any, *, boundary: bool) -> Index:
         index = self._ring.advance(envs)
-        self._frame[index] = obs[:, -1] if self._stack > 1 else obs
+        self._store.put(index, obs[:, -1] if self._stack > 1 else obs)
         self._boundary[index] = boundary
         self._since_reset[index] = np.minimum(self._episode_step[envs], self._stack - 1)
         return index
@@ -178,38 +200,35 @@ class UniformReplay:
     def _batch(self, index: Index) -> Batch:
         window = self._ring.shift(index[:, None], self._forward)
         reward, discount, length = n_step(self._reward[window], self._discount[window], self._last[window], self._gamma)
+        obs = self._observations(np.concatenate([index, self._ring.shift(index, length)]))
         return Batch(
-            obs=self._observation("obs", index),
+            obs=obs[: len(index)],
             action=self._action[index].astype(np.int64),
             reward=reward,
             discount=discount,
-            next_obs=self._observation("next_obs", self._ring.shift(index, length)),
+            next_obs=obs[len(index) :],
             weight=np.ones(len(index), np.float32),
             index=index,
         )
 
-    def _observation(self, name: str, index: Index) -> Any:
+    def _observations(self, index: Index) -> Any:
         if self._stack == 1:
-            return self._frame[index]
+            return self._store.take(index)
         slots = self._ring.shift(index[:, None], self._back)
-        shape = (*slots.shape, *self._frame.shape[1:])
-        if name not in self._buffers or self._buffers[name].shape != shape:
-            self._buffers[name] = np.empty(shape, self._frame.dtype)
-        out = np.take(self._frame, slots, axis=0, out=self._buffers[name], mode="clip")
-        out[-self._back > self._since_reset[index][:, None]] = 0
-        return out
+        if self._buffer is None or self._buffer.shape[: slots.ndim] != slots.shape:
+            self._buffer = self._store.take(slots)
+        else:
+            self._store.take(slots, self._buffer)
+        self._buffer[-self._back > self._since_reset[index][:, None]] = 0
+        return self._buffer
 
     def _used(self, written: Any) -> dict[str, Any]:
-        """Views of the ring arrays `[N, used, ...]`, as far as any environment has `written` them."""
+        """Views `[N, used]` of all but the observations, as far as any environment has `written` them."""
         used = min(int(written.max()), self._ring.slots)
-        arrays = {
-            "frame": self._frame,
-            "action": self._action,
-            "reward": self._reward,
-            "discount": self._discount,
-            "last": self._last,
-            "boundary": self._boundary,
-            "since_reset": self._since_reset,
-        }
-        rows = (len(written), self._ring.slots)
-        return {name: array.reshape(*rows, *array.shape[1:])[:, :used] for name, array in arrays.items()}
+        return {name: array.reshape(len(written), -1)[:, :used] for name, array in self._arrays.items()}
+
+    def _slots(self, written: Any) -> Index:
+        """The flat indices `[N, used]` of the same."""
+        used = min(int(written.max()), self._ring.slots)
+        first: Index = np.arange(len(written))[:, None] * self._ring.slots
+        return first + np.arange(used)

@@ -20,10 +20,11 @@ def check_replay(config: ReplayConfig | None, spec: EnvSpec, *, limit: int | Non
     """
     if config is None:
         return 0
-    needed = config.capacity * bytes_per_slot(spec)
+    slot = bytes_per_slot(spec, config.compression)
+    needed = config.capacity * slot
     free = available() if limit is None else limit
     if free is not None and needed + RESERVE > free:
-        fits = max(0, free - RESERVE) // bytes_per_slot(spec)
+        fits = max(0, free - RESERVE) // slot
         digits = 10 ** max(0, len(str(fits)) - 2)
         raise UserError(
             f"replay.capacity = {config.capacity}: {needed / 1e9:.1f} GB when full; {free / 1e9:.1f} GB are free, "

@@ -54,11 +54,11 @@ def plan(
         "env": resolved.env.id,
         "agent_steps": run.steps,
         "episodes": run.episodes,
-        "replay_bytes": replay_bytes,
+        "memory_bytes": replay_bytes,
         "available_bytes": available(),
         "checkpoint_bytes": one,
         "disk_bytes": one * (checkpoint.KEEP + 1),
-        "agent_steps_per_second": rate,
+        "steps_per_second": rate,
         "updates_per_second": updates,
         "hours": run.steps / rate / 3600 if run.episodes is None else None,
         "device": device,
@@ -70,16 +70,14 @@ def plan(
 def table(told: Mapping[str, Any]) -> list[str]:
     """The lines that `qladder plan` prints."""
     free, learner = told["available_bytes"], told["learner"]
-    hours, steps, rate, updates = (
-        told[k] for k in ("hours", "agent_steps", "agent_steps_per_second", "updates_per_second")
-    )
+    hours, steps, rate, updates = (told[k] for k in ("hours", "agent_steps", "steps_per_second", "updates_per_second"))
     if hours is None:
         lasts = f"ends after {told['episodes']:,} episodes; how long they get is not known beforehand"
     else:
         lasts = f"{_duration(hours)} for {steps:,} agent steps, evaluations not counted"
     return [
         f"{told['agent']} on {told['env']}, {told['device']}" + ("" if learner is None else f", learner {learner}"),
-        f"memory  {told['replay_bytes'] / 1e9:.2f} GB of replay"
+        f"memory  {told['memory_bytes'] / 1e9:.2f} GB of replay"
         + ("" if free is None else f", {free / 1e9:.1f} GB free"),
         f"disk    {told['disk_bytes'] / 1e9:.2f} GB of checkpoints",
         f"rate    {rate:,.0f} agent steps/s, {updates:,.0f} updates/s (from a short probe)",

@@ -1,0 +1,150 @@
+"""Where a replay keeps its observations, slot by slot: in one array, or compressed without loss."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Protocol
+
+import numpy as np
+
+from qladder.replay.ring import Index
+
+LEVEL = 3  # on Atari frames 1 compresses less and no faster, 6 takes twice the time for a tenth
+WINDOW = 2**15  # bytes that deflate can refer back to
+BLOB_OVERHEAD = 60  # bytes: Python's object, its place in the list, rounding to 16
+LEARN_AFTER = 1_000  # frames, of which those of the dictionary are chosen
+
+
+class Store(Protocol):
+    """Observations of one shape and dtype in numbered slots."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, full where it is taken as it fills."""
+
+    def put(self, index: Index, obs: Any) -> None:
+        """Overwrites the slots `[K]` with observations `[K, ...]`."""
+
+    def take(self, index: Index, out: Any = None) -> Any:
+        """The observations `[*index.shape, ...]` of slots written before, into `out` where it is given."""
+
+    def state_dict(self, slots: Index) -> dict[str, Any]:
+        """What the `slots` `[N, used]` hold, as arrays."""
+
+    def load_state_dict(self, slots: Index, state: dict[str, Any]) -> None:
+        """The inverse; ValueError, with nothing changed, where the state is of other observations or slots."""
+
+
+class ArrayStore:
+    """All slots in one array; memory is taken as it fills."""
+
+    def __init__(self, size: int, shape: tuple[int, ...], dtype: Any) -> None:
+        self._array = np.zeros((size, *shape), dtype)
+
+    @property
+    def nbytes(self) -> int:
+        return self._array.nbytes
+
+    def put(self, index: Index, obs: Any) -> None:
+        self._array[index] = obs
+
+    def take(self, index: Index, out: Any = None) -> Any:
+        return np.take(self._array, index, axis=0, out=out, mode="clip")
+
+    def state_dict(self, slots: Index) -> dict[str, Any]:
+        return {"obs": self._rows(slots)}
+
+    def load_state_dict(self, slots: Index, state: dict[str, Any]) -> None:
+        rows = self._rows(slots)
+        check_shape("obs", state["obs"], rows.shape, rows.dtype)
+        rows[:] = state["obs"]
+
+    def _rows(self, slots: Index) -> Any:
+        """A view of the first slots of each ring, not a copy."""
+        return self._array.reshape(len(slots), -1, *self._array.shape[1:])[:, : slots.shape[1]]
+
+
+class DeflatedStore:
+    """Every slot deflated on its own, with four early observations as a dictionary: pictures of a game repeat.
+
+    A slot takes what its content needs; noise takes a little more than in an array.
+    """
+
+    def __init__(self, size: int, shape: tuple[int, ...], dtype: Any) -> None:
+        self._shape, self._dtype = shape, np.dtype(dtype)
+        self._bytes = int(np.prod(shape, dtype=np.int64)) * self._dtype.itemsize
+        self._blobs: list[bytes] = [b""] * size
+        self._plain = np.ones(size, np.bool_)  # compressed without the dictionary
+        self._seen = 0
+        self._set_dictionary(b"")
+
+    @property
+    def nbytes(self) -> int:
+        return self._plain.nbytes + sum(len(blob) + BLOB_OVERHEAD for blob in self._blobs)
+
+    def put(self, index: Index, obs: Any) -> None:
+        for slot, one in zip(index.tolist(), np.ascontiguousarray(obs, self._dtype), strict=True):
+            data = one.tobytes()
+            self._learn(data)
+            deflate = self._deflate.copy()
+            self._blobs[slot] = deflate.compress(data) + deflate.flush()
+            self._plain[slot] = not self._dictionary
+
+    def take(self, index: Index, out: Any = None) -> Any:
+        slots, where = np.unique(index, return_inverse=True)
+        distinct = np.empty((len(slots), self._bytes), np.uint8)
+        for row, slot in zip(distinct, slots.tolist(), strict=True):
+            row[:] = np.frombuffer(self._read(slot), np.uint8)
+        frames = distinct.view(self._dtype).reshape(len(slots), *self._shape)
+        return np.take(frames, where.reshape(index.shape), axis=0, out=out, mode="clip")
+
+    def state_dict(self, slots: Index) -> dict[str, Any]:
+        blobs = [self._blobs[slot] for slot in slots.ravel().tolist()]
+        return {
+            "deflated": np.frombuffer(b"".join(blobs), np.uint8),
+            "lengths": np.array([len(b) for b in blobs], np.int64).reshape(slots.shape),
+            "plain": self._plain[slots],
+            "dictionary": np.frombuffer(self._dictionary, np.uint8),
+            "candidates": np.frombuffer(self._candidates, np.uint8),
+            "seen": self._seen,
+            "bytes": self._bytes,
+        }
+
+    def load_state_dict(self, slots: Index, state: dict[str, Any]) -> None:
+        check_shape("lengths", state["lengths"], slots.shape, np.dtype(np.int64))
+        if state["bytes"] != self._bytes or state["lengths"].sum() != len(state["deflated"]):
+            raise ValueError(f"replay: observations of {state['bytes']} bytes, not {self._bytes}, or torn ones")
+        data, end = state["deflated"].tobytes(), np.cumsum(state["lengths"].ravel())
+        for slot, stop, length in zip(
+            slots.ravel().tolist(), end.tolist(), state["lengths"].ravel().tolist(), strict=True
+        ):
+            self._blobs[slot] = data[stop - length : stop]
+        self._plain[slots] = state["plain"]
+        self._set_dictionary(state["dictionary"].tobytes())
+        self._candidates, self._seen = state["candidates"].tobytes(), state["seen"]
+
+    def _learn(self, data: bytes) -> None:
+        """Keeps a few of the first observations, far apart, as the dictionary of all that follow."""
+        if self._seen >= LEARN_AFTER or self._bytes > WINDOW:
+            return
+        number = min(4, WINDOW // self._bytes)
+        if self._seen % (LEARN_AFTER // number) == LEARN_AFTER // number - 1:
+            self._candidates += data
+        self._seen += 1
+        if self._seen == LEARN_AFTER:
+            self._set_dictionary(self._candidates)
+
+    def _set_dictionary(self, dictionary: bytes) -> None:
+        self._dictionary, self._candidates = dictionary, b""
+        self._deflate = zlib.compressobj(LEVEL, wbits=-15, zdict=dictionary)
+        self._inflate = {True: zlib.decompressobj(-15), False: zlib.decompressobj(-15, zdict=dictionary)}
+
+    def _read(self, slot: int) -> bytes:
+        blob = self._blobs[slot]
+        return self._inflate[bool(self._plain[slot])].copy().decompress(blob) if blob else bytes(self._bytes)
+
+
+def check_shape(name: str, saved: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """ValueError where a saved array is of another shape or dtype."""
+    if (saved.shape, saved.dtype) != (shape, dtype):
+        raise ValueError(f"replay '{name}': {saved.shape} {saved.dtype}, not {shape} {dtype}")
