@@ -49,7 +49,7 @@ def train(
         device: auto, cpu or cuda.
         learner: Arithmetic of a deep agent's updates: auto, eager or cpu-bf16.
         resume: Go on from the newest good checkpoint of the run.
-        config: A TOML file of settings, e.g. a run's config.toml.
+        config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
     """
     from qladder.runners import training
     from qladder.runners.settings import merge
@@ -93,7 +93,7 @@ def plan(
         agent: A name from `qladder list agents`, or module:Class.
         env: A Gymnasium id, or module:Id-v0.
         steps: Agent steps in all.
-        config: A TOML file of settings, e.g. a run's config.toml.
+        config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
         seconds: How long the rate is measured.
     """
     from qladder.runners.plan import plan as job
@@ -250,12 +250,12 @@ def report(
 
 
 def list_(
-    what: Positional[Literal["all", "agents", "envs", "protocols", "suites", "references"]] = "all",
+    what: Positional[Literal["all", "agents", "envs", "protocols", "suites", "presets", "references"]] = "all",
     /,
     *,
     json: Json = False,
 ) -> None:
-    """What there is: agents, environments, protocols, suites, references.
+    """What there is: agents, environments, protocols, suites, presets, references.
 
     Args:
         what: Which of them.

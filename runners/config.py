@@ -157,10 +157,13 @@ def load_protocol(name: str) -> Protocol:
 def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: Path | None = None) -> Config:
     """The settings of a run: class defaults < agent < family < environment < `file` < `flags`.
 
+    `file` may be the bare name of one of `configs/presets`.
+
     Raises:
         UserError: an unknown agent, protocol or field, or a value that does not fit.
     """
-    own = _sections(read_toml(file), str(file)) if file is not None else {}
+    file = None if file is None else settings_file(file)
+    own = {} if file is None else _sections({k: v for k, v in read_toml(file).items() if k != "summary"}, str(file))
     agent = agent or own.get("agent", {}).get("name")
     env = env or own.get("env", {}).get("id")
     if agent is None or env is None:
@@ -195,6 +198,16 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
         protocol=load_protocol(env_config.protocol),
         sources=tuple(sources),
     )
+
+
+def settings_file(file: Path) -> Path:
+    """A file of settings by its path, or a shipped one by its name; UserError with the nearest where there is none."""
+    names = sorted(p.stem for p in (CONFIGS / "presets").glob("*.toml"))
+    if str(file) in names and not file.is_file():
+        return CONFIGS / "presets" / f"{file}.toml"
+    if not file.exists():
+        raise UserError(f"--config {file}: there is no such file, nor preset{nearest(str(file), names)}")
+    return file
 
 
 def settings_class_of(entry: AgentEntry) -> Any:

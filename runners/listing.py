@@ -10,12 +10,13 @@ from qladder.runners.settings import read_toml
 
 
 def listing(what: str) -> dict[str, Any]:
-    """Agents, environments, protocols, suites and references, or one of them, as `qladder list --json` prints them."""
+    """Everything that has a name (agents, protocols, ...), or one kind of it: what `qladder list --json` prints."""
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "agents": _agents,
         "envs": families,
         "protocols": _protocols,
         "suites": lambda: _summaries("suites"),
+        "presets": lambda: _summaries("presets"),
         "references": lambda: _summaries("references"),
     }
     return {name: part() for name, part in parts.items() if what in ("all", name)}
@@ -25,8 +26,9 @@ def print_listing(what: str) -> None:
     """The same as tables on standard output."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console()
+    console = Console(markup=False)
     for name, rows in listing(what).items():
         table = Table("name", "what", title=name, title_justify="left", box=None, header_style="bold", expand=False)
         for key, row in rows.items():
@@ -42,7 +44,7 @@ def print_listing(what: str) -> None:
                 text += f"; plays {row['plays']}"
             elif name == "protocols":
                 text += f" [{row['hash']}]"
-            table.add_row(key, text)
+            table.add_row(key, Text(text))
         console.print(table)
         console.print()
 
@@ -51,12 +53,13 @@ def print_settings(agent: str, env: str, flags: Mapping[str, Any]) -> None:
     """Every setting of an agent on an environment, with its value and meaning."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from qladder.runners.config import EnvConfig, RunConfig, resolve, settings_class_of
     from qladder.runners.settings import fields_help
 
     config = resolve(agent, env, flags)
-    console = Console()
+    console = Console(markup=False)
     console.print(f"qladder train {agent} {env}: settings from {' < '.join(('class defaults', *config.sources))}\n")
     settings_class = settings_class_of(agent_entry(agent))
     classes = {"env": EnvConfig, "agent": settings_class, "replay": settings_class.replay, "run": RunConfig}
@@ -64,7 +67,7 @@ def print_settings(agent: str, env: str, flags: Mapping[str, Any]) -> None:
         table = Table(title=section, title_justify="left", box=None, show_header=False)
         for name, value, meaning in fields_help(classes[section], {k: v for k, v in values.items() if k != "name"}):
             if name != "id":
-                table.add_row(f"--{section}.{name}", value.replace("null", "none"), meaning)
+                table.add_row(*map(Text, (f"--{section}.{name}", value.replace("null", "none"), meaning)))
         console.print(table)
         console.print()
 

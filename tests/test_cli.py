@@ -45,7 +45,8 @@ TRAIN = ("train", "q-learning", "FrozenLake-v1")
         ((*TRAIN, "--agent.gamma", "2"), ["agent.gamma", "2", "less than or equal to 1"]),
         ((*TRAIN, "--config", "half.toml"), ["half.toml", "not TOML"]),
         ((*TRAIN, "--config", "wrong.toml"), ["gama", "did you mean 'gamma'"]),
-        ((*TRAIN, "--config", "missing.toml"), ["missing.toml", "No such file"]),
+        ((*TRAIN, "--config", "missing.toml"), ["missing.toml", "no such file, nor preset"]),
+        ((*TRAIN, "--config", "pomg"), ["pomg", "did you mean 'pong'"]),
         ((*TRAIN, "--out", "file"), ["file", "cannot be written"]),
         ((*TRAIN, "--out", ".", "--name", "empty"), ["empty", "exists already", "--resume"]),
         ((*TRAIN, "--env.kwargs.slippy", "true"), ["slippy"]),
@@ -182,11 +183,17 @@ def test_json_is_one_object_and_nothing_else(place: Path) -> None:
     solved = json.loads(qladder("solve", "FrozenLake-v1", "--json", cwd=place).stdout)
     assert (solved["states"], solved["actions"]) == (16, 4)
     assert solved["optimal_return_in_limit"] == pytest.approx(0.7441902878)
-    assert {"agents", "envs", "protocols", "suites", "references"} == set(
+    assert {"agents", "envs", "protocols", "suites", "presets", "references"} == set(
         json.loads(qladder("list", "--json", cwd=place).stdout)
     )
     report = json.loads(qladder("report", "runs", "--json", cwd=place).stdout)
     assert Path(place / report["report"]).is_file()
+
+
+def test_list_shows_what_is_in_brackets(place: Path) -> None:
+    shown = qladder("list", "protocols", cwd=place).stdout
+    told = json.loads(qladder("list", "protocols", "--json", cwd=place).stdout)
+    assert all(f"[{row['hash']}]" in shown for row in told["protocols"].values())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["train", "--help"]])

@@ -9,7 +9,7 @@ import pytest
 
 from qladder.agents.schedules import Schedule
 from qladder.envs.errors import UserError
-from qladder.runners.config import agent_names, load_protocol, protocol_names, resolve
+from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
 from qladder.runners.settings import merge, parse_flags, read_toml
 from qladder.runners.suite import load_suite
 
@@ -108,6 +108,15 @@ def test_half_written_and_missing_files(tmp_path: Path) -> None:
         read_toml(tmp_path / "none.toml")
 
 
+def test_a_file_goes_before_a_preset_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve(None, None, {}, Path("pong")).protocol.name == "nature-full-games"
+    (tmp_path / "pong").write_text('[agent]\nname = "random"\n[env]\nid = "CartPole-v1"\n')
+    assert resolve(None, None, {}, Path("pong")).agent_name == "random"
+    with pytest.raises(UserError, match="did you mean 'pong'"):
+        resolve(None, None, {}, Path("pongg"))
+
+
 def test_merging_leaves_its_layers_alone() -> None:
     low: dict[str, Any] = {"a": {"b": 1, "c": 2}}
     assert merge(low, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
@@ -121,6 +130,8 @@ def test_all_shipped_settings_resolve() -> None:
             assert resolve(agent, env, {}).agent is not None
     for name in protocol_names():
         assert load_protocol(name).name == name
+    for preset in sorted((CONFIGS / "presets").glob("*.toml")):
+        assert resolve(None, None, {}, Path(preset.stem)) == resolve(None, None, {}, preset)
     for suite in ("quickstart", "classic", "toy-text"):
         for task in load_suite(suite).tasks:
             resolve(task.agent, task.env, task.table(0))
