@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from qladder.replay.frames import UniformReplay
 from qladder.replay.types import Step
 from qladder.runners.config import resolve
 from qladder.runners.loading import make_environment
-from qladder.runners.memory import check_replay
+from qladder.runners.memory import check_replay, resident
 
 GAMES = ["ALE/Pong-v5", "ALE/Breakout-v5", "ALE/MsPacman-v5"]
 BATCHES = 2_000
@@ -82,10 +80,6 @@ def line(m: dict[str, Any]) -> str:
         f"{m['resident_gb']:.2f} GB resident; adding {m['adding_ms_per_step']:.4f} ms a step, "
         f"sampling {m['batch_size']} in {m['sampling_ms_median']:.3f} ms"
     )
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

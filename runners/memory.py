@@ -39,6 +39,17 @@ def available(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup"))
     return min((f for f in found if f is not None), default=None)
 
 
+def resident() -> int:
+    """Bytes that this process holds in memory; where the system does not tell, the most that it ever held."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+        import sys
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 

@@ -13,7 +13,7 @@ from qladder.agents.schedules import Clocks
 
 
 class Metrics:
-    """Appends one record per measurement, with all clocks; wall-clock values only under `time/`.
+    """Appends one record per measurement, with all clocks; only under `time/` what depends on the machine.
 
     TensorBoard's step is the agent step. If TensorBoard cannot be written, that is said once and training goes on.
     """

@@ -18,7 +18,7 @@ from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import Policy, Truth, evaluate_policy, exact_return, play, truth
 from qladder.runners.loading import agent_class, make_agent, make_environment, restore, set_up_torch
 from qladder.runners.loop import Episodes, Moment, Ratio, interact
-from qladder.runners.memory import check_replay
+from qladder.runners.memory import check_replay, resident
 from qladder.runners.metrics import Metrics
 from qladder.runners.progress import Progress, say
 from qladder.runners.run_folder import (
@@ -207,7 +207,7 @@ class _Run:
             returns, lengths = zip(*self._episodes.finished, strict=True)
             values |= {"train/episode_return": np.mean(returns), "train/episode_length": np.mean(lengths)}
             self._episodes.finished.clear()
-        values |= {"time/seconds": self._seconds, "time/steps_per_second": rate}
+        values |= {"time/seconds": self._seconds, "time/steps_per_second": rate, "time/memory_gb": resident() / 1e9}
         self._metrics.write(self._clocks, self._episodes.count, values)
         self._logged_at, self._logged_steps = now, self._agent_steps
         self._progress.update(self._agent_steps, values)

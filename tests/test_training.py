@@ -86,7 +86,14 @@ def test_tensorboard_reads_what_metrics_jsonl_says(tmp_path: Path) -> None:
                 expected.setdefault(tag, []).append((record["agent_steps"], np.float32(value)))
     read = {tag: [(e.step, np.float32(e.value)) for e in reader.Scalars(tag)] for tag in reader.Tags()["scalars"]}
     assert read == expected
-    assert {"train/episode_return", "eval/return", "loss/td", "q/mean", "time/steps_per_second"} <= set(read)
+    assert {
+        "train/episode_return",
+        "eval/return",
+        "loss/td",
+        "q/mean",
+        "time/steps_per_second",
+        "time/memory_gb",
+    } <= set(read)
 
 
 def test_the_run_folder_holds_what_it_should(tmp_path: Path) -> None:
