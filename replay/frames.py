@@ -13,8 +13,8 @@ from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay.returns import n_step
 from qladder.replay.ring import Index, Ring
-from qladder.replay.store import BLOB_OVERHEAD, ArrayStore, DeflatedStore, Store, check_shape
-from qladder.replay.types import Batch, Step
+from qladder.replay.store import BLOB_OVERHEAD, Store, check_shape, make_store
+from qladder.replay.types import Batch, Picks, Step
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,15 @@ class UniformReplay:
     """A ring per environment of single frames; stacks, n-step returns and successors are put together when sampled.
 
     Frames before the start of an episode are zeros. A `Batch` of stacks lies in buffers that the next call overwrites.
+    On a CUDA `device` the observations live there, and those of a `Batch` are tensors; all else is reckoned on the CPU.
 
     Raises:
-        UserError: a capacity too small for one window in each environment.
+        UserError: a capacity too small for one window in each environment, or compression on a GPU.
     """
 
-    def __init__(self, config: ReplayConfig, spec: EnvSpec, gamma: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self, config: ReplayConfig, spec: EnvSpec, gamma: float, rng: np.random.Generator, device: str = "cpu"
+    ) -> None:
         slots = config.capacity // spec.num_envs
         if slots < spec.stack + config.n_step + 1:
             raise UserError(
@@ -81,7 +84,7 @@ class UniformReplay:
         self._action, self._reward, self._discount = (self._arrays[n] for n in ("action", "reward", "discount"))
         self._last, self._boundary, self._since_reset = (self._arrays[n] for n in ("last", "boundary", "since_reset"))
         self._compression = config.compression
-        self._store: Store = (ArrayStore if config.compression == "none" else DeflatedStore)(size, *_frame(spec))
+        self.store: Store = make_store(config.compression, device, size, *_frame(spec))
         self._episode_step = np.zeros(spec.num_envs, np.int64)
         self._back = np.arange(1 - spec.stack, 1)
         self._forward = np.arange(config.n_step)
@@ -94,7 +97,7 @@ class UniformReplay:
     @property
     def nbytes(self) -> int:
         """Bytes of all slots: of an array when full, of compressed observations as they are."""
-        return self._store.nbytes + sum(array.nbytes for array in self._arrays.values())
+        return self.store.nbytes + sum(array.nbytes for array in self._arrays.values())
 
     def add(self, step: Step) -> None:
         """Takes in one agent step of all environments, fields `[N, ...]`."""
@@ -131,6 +134,10 @@ class UniformReplay:
         """
         return self._batch(self._starts(n))
 
+    def draw(self, n: int) -> Picks:
+        """As `sample`, but the observations stay in the `store`."""
+        return self._picks(self._starts(n))
+
     def update(self, index: Any, priority: Any) -> None:
         """Uniform replay has no priorities."""
 
@@ -143,7 +150,7 @@ class UniformReplay:
             "episode_step": self._episode_step.copy(),
             "rng": self._rng.bit_generator.state,
             **self._used(self._ring.written),
-            **self._store.state_dict(self._slots(self._ring.written)),
+            **self.store.state_dict(self._slots(self._ring.written)),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -160,7 +167,7 @@ class UniformReplay:
         arrays = self._used(state["written"])
         for name, array in arrays.items():
             check_shape(name, state[name], array.shape, array.dtype)
-        self._store.load_state_dict(self._slots(state["written"]), state)
+        self.store.load_state_dict(self._slots(state["written"]), state)
         for name, array in arrays.items():
             array[:] = state[name]
         self._ring.written[:] = state["written"]
@@ -169,7 +176,7 @@ class UniformReplay:
 
     def _put(self, envs: Any, obs: Any, *, boundary: bool) -> Index:
         index = self._ring.advance(envs)
-        self._store.put(index, obs[:, -1] if self._stack > 1 else obs)
+        self.store.put(index, obs[:, -1] if self._stack > 1 else obs)
         self._boundary[index] = boundary
         self._since_reset[index] = np.minimum(self._episode_step[envs], self._stack - 1)
         return index
@@ -198,29 +205,24 @@ class UniformReplay:
         return complete
 
     def _batch(self, index: Index) -> Batch:
+        picks = self._picks(index)
+        if picks.blank is None:
+            obs = self.store.take(picks.slots)
+        elif self._buffer is None or self._buffer.shape[: picks.slots.ndim] != picks.slots.shape:
+            self._buffer = obs = self.store.take(picks.slots, picks.blank)
+        else:
+            obs = self.store.take(picks.slots, picks.blank, self._buffer)
+        return Batch(obs[0], picks.action, picks.reward, picks.discount, obs[1], picks.weight, picks.index)
+
+    def _picks(self, index: Index) -> Picks:
         window = self._ring.shift(index[:, None], self._forward)
         reward, discount, length = n_step(self._reward[window], self._discount[window], self._last[window], self._gamma)
-        obs = self._observations(np.concatenate([index, self._ring.shift(index, length)]))
-        return Batch(
-            obs=obs[: len(index)],
-            action=self._action[index].astype(np.int64),
-            reward=reward,
-            discount=discount,
-            next_obs=obs[len(index) :],
-            weight=np.ones(len(index), np.float32),
-            index=index,
-        )
-
-    def _observations(self, index: Index) -> Any:
-        if self._stack == 1:
-            return self._store.take(index)
-        slots = self._ring.shift(index[:, None], self._back)
-        if self._buffer is None or self._buffer.shape[: slots.ndim] != slots.shape:
-            self._buffer = self._store.take(slots)
-        else:
-            self._store.take(slots, self._buffer)
-        self._buffer[-self._back > self._since_reset[index][:, None]] = 0
-        return self._buffer
+        slots, blank = np.stack([index, self._ring.shift(index, length)]), None
+        if self._stack > 1:
+            blank = -self._back > self._since_reset[slots][..., None]
+            slots = self._ring.shift(slots[..., None], self._back)
+        action, weight = self._action[index].astype(np.int64), np.ones(len(index), np.float32)
+        return Picks(slots, blank, action, reward, discount, weight, index)
 
     def _used(self, written: Any) -> dict[str, Any]:
         """Views `[N, used]` of all but the observations, as far as any environment has `written` them."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from qladder.envs.errors import UserError
 from qladder.replay.ring import Index
 
 LEVEL = 3  # on Atari frames 1 compresses less and no faster, 6 takes twice the time for a tenth
@@ -25,8 +26,8 @@ class Store(Protocol):
     def put(self, index: Index, obs: Any) -> None:
         """Overwrites the slots `[K]` with observations `[K, ...]`."""
 
-    def take(self, index: Index, out: Any = None) -> Any:
-        """The observations `[*index.shape, ...]` of slots written before, into `out` where it is given."""
+    def take(self, index: Any, blank: Any = None, out: Any = None) -> Any:
+        """The observations `[*index.shape, ...]` of slots written before, zeros where `blank`, into `out` if given."""
 
     def state_dict(self, slots: Index) -> dict[str, Any]:
         """What the `slots` `[N, used]` hold, as arrays."""
@@ -48,8 +49,8 @@ class ArrayStore:
     def put(self, index: Index, obs: Any) -> None:
         self._array[index] = obs
 
-    def take(self, index: Index, out: Any = None) -> Any:
-        return np.take(self._array, index, axis=0, out=out, mode="clip")
+    def take(self, index: Any, blank: Any = None, out: Any = None) -> Any:
+        return _blanked(np.take(self._array, index, axis=0, out=out, mode="clip"), blank)
 
     def state_dict(self, slots: Index) -> dict[str, Any]:
         return {"obs": self._rows(slots)}
@@ -62,6 +63,43 @@ class ArrayStore:
     def _rows(self, slots: Index) -> Any:
         """A view of the first slots of each ring, not a copy."""
         return self._array.reshape(len(slots), -1, *self._array.shape[1:])[:, : slots.shape[1]]
+
+
+class TensorStore:
+    """All slots in one tensor on a device; `take` is on the device altogether, so that a CUDA graph can hold it."""
+
+    def __init__(self, size: int, shape: tuple[int, ...], dtype: Any, device: str) -> None:
+        import torch
+
+        self._torch, self._device = torch, torch.device(device)
+        self._tensor = torch.zeros((size, *shape), dtype=getattr(torch, np.dtype(dtype).name), device=device)
+
+    @property
+    def nbytes(self) -> int:
+        return self._tensor.nbytes
+
+    def put(self, index: Index, obs: Any) -> None:
+        slots, new = (self._torch.from_numpy(np.ascontiguousarray(a)).to(self._device) for a in (index, obs))
+        self._tensor.index_copy_(0, slots, new)
+
+    def take(self, index: Any, blank: Any = None, out: Any = None) -> Any:
+        index = self._torch.as_tensor(index, device=self._device)
+        found = self._tensor.index_select(0, index.flatten()).view(*index.shape, *self._tensor.shape[1:])
+        if blank is None:
+            return found
+        blank = self._torch.as_tensor(blank, device=self._device)
+        return found.masked_fill_(blank.view(*blank.shape, *[1] * (found.dim() - blank.dim())), 0)
+
+    def state_dict(self, slots: Index) -> dict[str, Any]:
+        return {"obs": self._rows(slots).cpu().numpy()}
+
+    def load_state_dict(self, slots: Index, state: dict[str, Any]) -> None:
+        rows = self._rows(slots)
+        check_shape("obs", state["obs"], tuple(rows.shape), np.dtype(str(rows.dtype).removeprefix("torch.")))
+        rows.copy_(self._torch.from_numpy(state["obs"]))
+
+    def _rows(self, slots: Index) -> Any:
+        return self._tensor.view(len(slots), -1, *self._tensor.shape[1:])[:, : slots.shape[1]]
 
 
 class DeflatedStore:
@@ -90,13 +128,13 @@ class DeflatedStore:
             self._blobs[slot] = deflate.compress(data) + deflate.flush()
             self._plain[slot] = not self._dictionary
 
-    def take(self, index: Index, out: Any = None) -> Any:
+    def take(self, index: Any, blank: Any = None, out: Any = None) -> Any:
         slots, where = np.unique(index, return_inverse=True)
         distinct = np.empty((len(slots), self._bytes), np.uint8)
         for row, slot in zip(distinct, slots.tolist(), strict=True):
             row[:] = np.frombuffer(self._read(slot), np.uint8)
         frames = distinct.view(self._dtype).reshape(len(slots), *self._shape)
-        return np.take(frames, where.reshape(index.shape), axis=0, out=out, mode="clip")
+        return _blanked(np.take(frames, where.reshape(index.shape), axis=0, out=out, mode="clip"), blank)
 
     def state_dict(self, slots: Index) -> dict[str, Any]:
         blobs = [self._blobs[slot] for slot in slots.ravel().tolist()]
@@ -142,6 +180,21 @@ class DeflatedStore:
     def _read(self, slot: int) -> bytes:
         blob = self._blobs[slot]
         return self._inflate[bool(self._plain[slot])].copy().decompress(blob) if blob else bytes(self._bytes)
+
+
+def make_store(compression: str, device: str, size: int, shape: tuple[int, ...], dtype: Any) -> Store:
+    """The store for a device; UserError for compression on a GPU, whose cores can't inflate."""
+    if device == "cpu":
+        return (ArrayStore if compression == "none" else DeflatedStore)(size, shape, dtype)
+    if compression != "none":
+        raise UserError(f"replay.compression = '{compression}': on {device} the replay is not compressed; none works")
+    return TensorStore(size, shape, dtype, device)
+
+
+def _blanked(obs: Any, blank: Any) -> Any:
+    if blank is not None:
+        obs[blank] = 0
+    return obs
 
 
 def check_shape(name: str, saved: Any, shape: tuple[int, ...], dtype: Any) -> None:

@@ -30,6 +30,18 @@ class Batch(NamedTuple):
     extras: Any = None
 
 
+class Picks(NamedTuple):
+    """Drawn transitions whose observations are still in the memory."""
+
+    slots: Any  # [2, B] or with stacks [2, B, S] int64: where the observations and their successors are
+    blank: Any  # [2, B, S] bool: of a stack, what was before the episode; None without stacks
+    action: Any  # [B] and so on, as in `Batch`
+    reward: Any
+    discount: Any
+    weight: Any
+    index: Any
+
+
 class Replay(Protocol):
     """A memory of steps."""
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagged import Episode, Transition, tagged_spec, tagged_steps, transitions
@@ -18,7 +19,7 @@ from tagged import Episode, Transition, tagged_spec, tagged_steps, transitions
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay import store
-from qladder.replay.frames import ReplayConfig, UniformReplay
+from qladder.replay.frames import ReplayConfig, UniformReplay, _frame
 from qladder.replay.types import Batch, Step
 
 GAMMA = 0.9
@@ -77,15 +78,22 @@ def everything(replay: UniformReplay) -> Batch:
     return replay._batch(reachable(replay))
 
 
+def on_tensors(replay: UniformReplay) -> None:
+    """Lets the (empty) replay keep its observations where it would on a GPU."""
+    shape, dtype = _frame(tagged_spec(len(replay._ring.written), replay._stack))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    replay.store = store.TensorStore(len(replay._action), shape, dtype, device)
+
+
 def check(batch: Batch, expected: dict[int, Transition]) -> None:
     assert (batch.action.dtype, batch.reward.dtype, batch.discount.dtype) == (np.int64, np.float32, np.float32)
     for i, index in enumerate(batch.index.tolist()):
         told = expected[index]
-        np.testing.assert_array_equal(batch.obs[i], told.obs)
+        np.testing.assert_array_equal(torch.as_tensor(batch.obs[i]).cpu(), told.obs)
         assert batch.action[i] == told.action
         assert batch.reward[i] == pytest.approx(told.reward, rel=1e-5, abs=1e-5)
         assert batch.discount[i] == pytest.approx(told.discount)
-        np.testing.assert_array_equal(batch.next_obs[i], told.next_obs)
+        np.testing.assert_array_equal(torch.as_tensor(batch.next_obs[i]).cpu(), told.next_obs)
     np.testing.assert_array_equal(batch.weight, np.ones(len(batch.index), np.float32))
 
 
@@ -105,8 +113,11 @@ def test_as_a_list_of_transitions(data: st.DataObject) -> None:
     slots = stack + n + data.draw(st.integers(1, 15), "spare slots")
     checks = data.draw(st.lists(st.integers(1, 120), min_size=1, max_size=4), "checked after")
     shape: dict[str, Any] = {"num_envs": num_envs, "stack": stack, "n": n, "slots": slots}
-    compression = data.draw(st.sampled_from(["none", "deflate"]), "compression")
+    kept = data.draw(st.sampled_from(["none", "deflate", "tensor"]), "kept as")
+    compression: Compression = "deflate" if kept == "deflate" else "none"
     replay = make(**shape, spare=data.draw(st.integers(0, num_envs - 1)), compression=compression)
+    if kept == "tensor":
+        on_tensors(replay)
     steps: list[Step] = []
     for step in tagged_steps(script, max(checks), stack):
         replay.add(step)
