@@ -17,7 +17,7 @@ from typing import Any
 
 from qladder.envs.errors import UserError
 from qladder.runners.config import CONFIGS, Config
-from qladder.runners.settings import Table
+from qladder.runners.settings import Table, defaults, merge, read_toml
 
 
 def run_name(config: Config) -> str:
@@ -49,10 +49,19 @@ def write_config(path: Path, config: Config) -> None:
 
 def settings_hash(config: Config) -> str:
     """What two runs share that differ in their seed (and machine) only."""
-    table: Table = config.table()
+    return hashlib.sha256(json.dumps(_shared(config.table()), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def has_settings(path: Path, config: Config) -> bool:
+    """Whether the run in `path` shares these settings; what its version did not know counts as at its default."""
+    parts = {"agent": config.agent, "run": config.run, **({} if config.replay is None else {"replay": config.replay})}
+    unsaid = {name: defaults(type(part)) for name, part in parts.items()}
+    return _shared(merge(unsaid, read_toml(path / "config.toml"))) == _shared(config.table())
+
+
+def _shared(table: Table) -> Table:
     own = ("seed", "device", "threads", "log_every", "checkpoint_every", "checkpoint_replay")
-    table["run"] = {k: v for k, v in table["run"].items() if k not in own}
-    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
+    return {**table, "run": {k: v for k, v in table["run"].items() if k not in own}}
 
 
 def identity(config: Config, device: str, learner: str | None) -> dict[str, Any]:

@@ -97,6 +97,17 @@ def dump(config: Any) -> Table:
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
+def defaults(cls: type) -> Table:
+    """The fields that have a default, with it, as `dump` would write them."""
+    found: Table = {}
+    for f in dataclasses.fields(cls):
+        if f.default is not dataclasses.MISSING:
+            found[f.name] = _plain(f.default)
+        elif f.default_factory is not dataclasses.MISSING:
+            found[f.name] = _plain(f.default_factory())
+    return found
+
+
 def fields_help(cls: type, table: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, current value and meaning of every field, the meaning being the string under it in the source."""
     import ast

@@ -21,7 +21,7 @@ from qladder.runners.config import CONFIGS, Config, resolve
 from qladder.runners.figures import curves_figure
 from qladder.runners.progress import say
 from qladder.runners.report import write_report
-from qladder.runners.run_folder import run_name, settings_hash, write_json
+from qladder.runners.run_folder import has_settings, run_name, write_json
 from qladder.runners.runs import find_runs
 from qladder.runners.settings import Table, build, read_toml
 
@@ -75,7 +75,7 @@ class Job:
         if not path.is_file():
             return False
         summary = json.loads(path.read_text(encoding="utf-8"))
-        return bool(summary["settings_hash"] == settings_hash(self.config) and summary["exit_reason"] == "finished")
+        return summary["exit_reason"] == "finished" and has_settings(self.folder, self.config)
 
 
 @dataclass(frozen=True)

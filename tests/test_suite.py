@@ -11,6 +11,9 @@ from processes import OUTSIDE, qladder
 
 from qladder.envs.errors import UserError
 from qladder.runners import train
+from qladder.runners.config import resolve
+from qladder.runners.run_folder import has_settings
+from qladder.runners.settings import merge
 from qladder.runners.suite import load_suite, run_suite
 
 
@@ -84,6 +87,19 @@ def test_a_run_that_was_cut_off_goes_on_and_one_of_other_settings_is_left_alone(
     assert len(result.failed) == 1
     assert "agent.gamma was 0.9 and is 0.5 now" in result.failed[0]["reason"]
     assert (run / "summary.json").read_bytes() == before
+
+
+def test_settings_that_an_older_version_did_not_know_count_as_their_defaults(tmp_path: Path) -> None:
+    settings = {"agent": {"gamma": 0.9}, "run": {"steps": 50, "eval_every": 1000, "seed": 3}}
+    run = Path(train("q-learning", "FrozenLake-v1", settings=settings, out=tmp_path)["run"])
+    file = run / "config.toml"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(line for line in lines if not line.startswith(("eval_episodes", "reach"))))
+    assert len(file.read_text().splitlines()) == len(lines) - 2
+    for seed, other, same in [(3, {}, True), (4, {}, True), (3, {"gamma": 0.8}, False), (3, {"reach": 7.0}, False)]:
+        flags = merge(settings, {"agent": other, "run": {"seed": seed}})
+        assert has_settings(run, resolve("q-learning", "FrozenLake-v1", flags)) is same
+    assert not has_settings(run, resolve("q-learning", "FrozenLake-v1", merge(settings, {"run": {"eval_episodes": 9}})))
 
 
 def test_a_suite_of_which_nothing_succeeds_says_so(place: Path) -> None:
