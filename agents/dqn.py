@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from qladder.agents.agent import EnvSpec, Metrics, Step
 from qladder.agents.dqn_config import DQNConfig
 from qladder.agents.fit import finite_actions
+from qladder.agents.graph import ROWS, Feed, Graph
 from qladder.agents.learner import choose_learner
 from qladder.agents.networks import QNetwork, q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
@@ -21,28 +22,47 @@ from qladder.envs.seeding import generator, integer
 from qladder.replay.frames import ReplayConfig, UniformReplay
 
 
+class Learned(NamedTuple):
+    """What an update computed; in a graph, until the next one."""
+
+    loss: Tensor  # mean over the batch
+    q: Tensor  # [B, A]
+    td: Tensor  # [B]
+    target: Tensor  # [B]
+    reward: Tensor  # [B]
+
+
 class DQN:
     """Deep Q-network (Mnih et al. 2015): Watkins' target, a network in the table's place."""
 
     Config = DQNConfig
     batched: ClassVar[bool] = True
 
+    _feed: Feed
+    _improve_fed: Graph  # one update of what was fed
+    _act_graph: Graph  # greedy actions for `_obs`
+    _obs: Tensor | None  # [N, ...]
+
     def __init__(self, config: DQNConfig, spec: EnvSpec, *, seed: int, device: str, replay: ReplayConfig) -> None:
         self._config, self._spec, self._device = config, spec, torch.device(device)
         self._num_actions = finite_actions("dqn", spec)
         self._rng = generator(seed, "explore")
-        self._replay = UniformReplay(replay, spec, config.gamma, generator(seed, "replay"))
+        self._replay = UniformReplay(replay, spec, config.gamma, generator(seed, "replay"), device)
         self._batch_size = replay.batch_size
         weights = torch.Generator().manual_seed(integer(seed, "network"))
         self._online, self._target = (self._network(weights) for _ in range(2))
         self._target.load_state_dict(self._online.state_dict())
         self._target.requires_grad_(False)
-        self.learner = choose_learner(config.learner, self._online, spec.obs_shape, self._device)
+        self.learner = choose_learner(config.learner, self._online, spec.obs_shape, self._device, config.optimizer)
         if self.learner == "cpu-bf16":
             self._online.lower()
             self._target.lower()
         rate = config.learning_rate(Clocks(0, 0, 0))
-        self._optimizer = make_optimizer(config.optimizer, self._online.parameters(), rate, config.optimizer_eps)
+        self._in_graph = self.learner == "cuda-graph"
+        self._rate: Any = torch.tensor(rate, device=self._device) if self._in_graph else rate
+        parameters = self._online.parameters()
+        self._optimizer = make_optimizer(config.optimizer, parameters, self._rate, config.optimizer_eps)
+        self._begin_graphs()
         self._explore_left = np.zeros(spec.num_envs, np.int64)  # steps that the random action goes on
         self._explore_action = np.zeros(spec.num_envs, np.int64)
         self._check_every = 1 if self._device.type == "cpu" else 1_000  # on a GPU each look at a number waits for it
@@ -67,9 +87,19 @@ class DQN:
         self._agent_steps += len(step.action)
 
     def learn(self, k: int) -> Metrics:
-        for _ in range(k):
-            metrics = self._update()
-        return metrics
+        for first in range(0, k, ROWS):
+            updates = min(ROWS, k - first)
+            if self._in_graph:
+                self._feed.upload(self._replay.draw(updates * self._batch_size), updates)
+                if not self._improve_fed.captured:
+                    self._warm_up()
+            for _ in range(updates):
+                learned = self._update()
+        return {
+            "loss/td": learned.loss.detach(),
+            "q/mean": learned.q.detach().mean(),
+            "q/td_error": learned.td.detach().abs().mean(),
+        }
 
     def values(self, obs: Any) -> Tensor:
         """Action values `[N, A]` of observations `[N, ...]`."""
@@ -100,6 +130,7 @@ class DQN:
         self._rng.bit_generator.state = state["rng"]
         self._explore_left, self._explore_action = state["explore_left"], state["explore_action"]
         self._agent_steps, self._updates = state["agent_steps"], state["updates"]
+        self._begin_graphs()
 
     def _network(self, weights: torch.Generator) -> QNetwork:
         config = self._config
@@ -122,32 +153,76 @@ class DQN:
         return starts | going_on, self._explore_action
 
     def _greedy(self, obs: Any) -> Any:
-        return self.values(obs).argmax(1).cpu().numpy()
+        if not self._in_graph or len(obs) != self._spec.num_envs:
+            return self.values(obs).argmax(1).cpu().numpy()
+        if self._obs is None:
+            self._obs = self._tensor(obs).clone()
+            self._act_graph.warm_up()
+        self._obs.copy_(torch.from_numpy(obs))
+        return self._act_graph().cpu().numpy()
 
-    def _update(self) -> dict[str, Any]:
-        batch = self._replay.sample(self._batch_size)
-        action, reward, discount = map(self._tensor, (batch.action, batch.reward, batch.discount))
-        with torch.no_grad():
-            target = q_target(reward, discount, self._target(self._tensor(batch.next_obs)))
-        q = self._online(self._tensor(batch.obs))
-        loss, td = td_loss(q, action, target, self._config.loss)
-        mean_loss = (self._tensor(batch.weight) * loss).mean()
-        if self._updates % self._check_every == 0 and not mean_loss.isfinite():
-            ranges = {"reward": reward, "discount": discount, "target": target, "Q": q.detach()}
+    @torch.no_grad()
+    def _greedy_of_static(self) -> Tensor:
+        return self._online(self._obs).argmax(1)
+
+    def _update(self) -> Learned:
+        self._set_rate(self._config.learning_rate(self.clocks))
+        if self._in_graph:
+            learned: Learned = self._improve_fed()
+        else:
+            batch = self._replay.sample(self._batch_size)
+            names = ("obs", "next_obs", "action", "reward", "discount", "weight")
+            learned = self._improve(**{name: self._tensor(getattr(batch, name)) for name in names})
+        if self._updates % self._check_every == 0 and not learned.loss.isfinite():
+            ranges = {"reward": learned.reward, "target": learned.target, "Q": learned.q.detach()}
             told = ", ".join(f"{name} {t.min():.4g} to {t.max():.4g}" for name, t in ranges.items())
-            raise DivergedError(f"the loss is {mean_loss.item()} at update {self._updates}; in its batch: {told}")
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._config.learning_rate(self.clocks)
+            raise DivergedError(f"the loss is {learned.loss.item()} at update {self._updates}; in its batch: {told}")
+        self._updates += 1
+        if self._updates % self._config.target_period == 0:
+            self._copy_to_target()
+        return learned
+
+    def _improve(
+        self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
+    ) -> Learned:
+        with torch.no_grad():
+            target = q_target(reward, discount, self._target(next_obs))
+        q = self._online(obs)
+        loss, td = td_loss(q, action, target, self._config.loss)
+        mean_loss = (weight * loss).mean()
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(mean_loss)
         if self._config.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._online.parameters(), self._config.max_grad_norm, foreach=True)
         self._optimizer.step()
         self._online.refresh()
-        self._updates += 1
-        if self._updates % self._config.target_period == 0:
-            self._copy_to_target()
-        return {"loss/td": mean_loss.detach(), "q/mean": q.detach().mean(), "q/td_error": td.detach().abs().mean()}
+        return Learned(mean_loss, q, td, target, reward)
+
+    def _set_rate(self, rate: float) -> None:
+        if self._in_graph:
+            self._rate.fill_(rate)
+            return
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def _begin_graphs(self) -> None:
+        """What was captured refers to tensors that are gone when a state has been loaded."""
+        self._feed = Feed(self._replay.store, self._device)
+        self._improve_fed = Graph(lambda: self._improve(**self._feed.take()), self._device)
+        self._obs = None
+        self._act_graph = Graph(self._greedy_of_static, self._device)
+
+    def _warm_up(self) -> None:
+        """Runs updates aside, as a capture needs, and takes them back."""
+        kept = [p.detach().clone() for p in self._online.parameters()]
+        averages = {p: {name: v.clone() for name, v in slots.items()} for p, slots in self._optimizer.state.items()}
+        self._improve_fed.warm_up()
+        self._feed.rewind()
+        with torch.no_grad():
+            torch._foreach_copy_(list(self._online.parameters()), kept)
+            for p, slots in self._optimizer.state.items():
+                for name, value in slots.items():
+                    value.copy_(averages[p][name]) if p in averages else value.zero_()
 
     @torch.no_grad()
     def _copy_to_target(self) -> None:

@@ -23,8 +23,9 @@ class DQNConfig:
     """`auto`: by the observations (pictures or vectors)."""
     scale_inputs: bool = False
     """Bounded dimensions of a vector are scaled to [-1, 1] by the environment's bounds."""
-    learner: Literal["auto", "eager", "cpu-bf16"] = "auto"
-    """Arithmetic of the updates; auto: the fastest that the machine can do. `cpu-bf16` is for the Nature CNN."""
+    learner: Literal["auto", "eager", "cpu-bf16", "cuda-graph"] = "auto"
+    """Arithmetic of the updates; auto: the fastest that the machine can do. `cpu-bf16` is for the Nature CNN,
+    `cuda-graph` for a GPU and Adam."""
     hidden: tuple[Annotated[int, Gt(0)], ...] = (128, 128)
     """Widths of the fully connected layers."""
     optimizer: Literal["adam", "rmsprop"] = "adam"

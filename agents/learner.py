@@ -1,4 +1,4 @@
-"""Which arithmetic a deep agent's updates use: `eager`, or `cpu-bf16` where the CPU and the network allow it."""
+"""How a deep agent's updates are computed: `eager`, or `cpu-bf16` or `cuda-graph` where machine and settings allow."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from qladder.envs.errors import UserError
 LARGEST_ERROR = 0.2  # rounding to 8 bits and the units that it flips make up to 0.1 on noise; a wrong kernel makes 1
 
 
-def choose_learner(wanted: str, network: QNetwork, obs_shape: tuple[int, ...], device: torch.device) -> str:
+def choose_learner(
+    wanted: str, network: QNetwork, obs_shape: tuple[int, ...], device: torch.device, optimizer: str
+) -> str:
     """The back end by its name; `auto` takes the fastest that this machine has and that passes its self-test.
 
     Raises:
-        UserError: `cpu-bf16` was asked for and can't be had.
+        UserError: one was asked for that can't be had.
     """
-    lacking = _lacking(network, device)
-    if wanted == "cpu-bf16" and lacking is not None:
-        raise UserError(f"--learner cpu-bf16: {lacking}; auto and eager work")
-    if wanted == "eager" or lacking is not None:
-        return "eager"
+    lacking = {"cuda-graph": _graph_lacks(device, optimizer), "cpu-bf16": _bf16_lacks(network, device)}
+    why = lacking.get(wanted)
+    if why is not None:
+        raise UserError(f"--learner {wanted}: {why}; auto and eager work")
+    if wanted == "auto":
+        wanted = next((name for name, why in lacking.items() if why is None), "eager")
+    if wanted != "cpu-bf16":
+        return wanted
     error = bf16_error(network, obs_shape)
     if error > LARGEST_ERROR:
         warnings.warn(f"cpu-bf16 fails its self-test here (relative error {error:.2g}): using eager", stacklevel=2)
@@ -32,7 +37,13 @@ def choose_learner(wanted: str, network: QNetwork, obs_shape: tuple[int, ...], d
     return "cpu-bf16"
 
 
-def _lacking(network: QNetwork, device: torch.device) -> str | None:
+def _graph_lacks(device: torch.device, optimizer: str) -> str | None:
+    if device.type != "cuda":
+        return f"the device is {device.type}"
+    return None if optimizer == "adam" else f"it is for adam, not {optimizer}"
+
+
+def _bf16_lacks(network: QNetwork, device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"the device is {device.type}"
     if not any(isinstance(m, Convolutions) for m in network) or not any(isinstance(m, Linear) for m in network):

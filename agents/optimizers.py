@@ -37,11 +37,11 @@ class CentredRMSProp(torch.optim.Optimizer):
             torch._foreach_addcdiv_(params, grads, denominator, -group["lr"])
 
 
-def make_optimizer(name: str, params: Iterable[Tensor], lr: float, eps: float) -> torch.optim.Optimizer:
-    """`adam` or `rmsprop` (centred, decay 0.95) with this epsilon."""
+def make_optimizer(name: str, params: Iterable[Tensor], lr: float | Tensor, eps: float) -> torch.optim.Optimizer:
+    """`adam` or `rmsprop` (centred, decay 0.95) with this epsilon; in a CUDA graph Adam's `lr` is a tensor."""
     if name == "rmsprop":
-        return CentredRMSProp(params, lr, eps=eps)
-    return torch.optim.Adam(params, lr=lr, eps=eps, fused=True)
+        return CentredRMSProp(params, float(lr), eps=eps)
+    return torch.optim.Adam(params, lr=lr, eps=eps, fused=True, capturable=isinstance(lr, Tensor) and lr.is_cuda)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -53,7 +53,10 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """The inverse of `optimizer_state`; averages get the memory layout of their parameters: fused Adam assumes it."""
     groups = optimizer.state_dict()["param_groups"]
+    rates = [group["lr"] for group in optimizer.param_groups]
     optimizer.load_state_dict({"state": {int(k): v for k, v in state.items()}, "param_groups": groups})
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate  # where it is a tensor it was copied, and who sets it would set another one
     for param, slots in optimizer.state.items():
         for name, value in slots.items():
             if value.shape == param.shape:

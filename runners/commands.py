@@ -47,7 +47,7 @@ def train(
         seed: The run's seed; everything random descends from it.
         name: Name of the run's folder in --out; by default agent, environment and seed.
         device: auto, cpu or cuda.
-        learner: Arithmetic of a deep agent's updates: auto, eager or cpu-bf16.
+        learner: Arithmetic of a deep agent's updates: auto, eager, cpu-bf16 or cuda-graph.
         resume: Go on from the newest good checkpoint of the run.
         config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
     """

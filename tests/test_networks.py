@@ -146,27 +146,31 @@ def test_multiplications_of_the_nature_cnn_are_those_counted_by_hand() -> None:
 @pytest.mark.parametrize("wanted", ["auto", "eager"])
 def test_a_vector_network_is_eager(wanted: str) -> None:
     network = q_network("auto", (16,), spec((4,), "float32"), 2, torch.Generator())
-    assert choose_learner(wanted, network, (4,), CPU) == "eager"
+    assert choose_learner(wanted, network, (4,), CPU, "adam") == "eager"
 
 
 def test_what_cannot_be_had_is_said() -> None:
     network = q_network("auto", (16,), spec((4,), "float32"), 2, torch.Generator())
     with pytest.raises(UserError, match="it is for the Nature CNN"):
-        choose_learner("cpu-bf16", network, (4,), CPU)
+        choose_learner("cpu-bf16", network, (4,), CPU, "adam")
     with pytest.raises(UserError, match="the device is cuda"):
-        choose_learner("cpu-bf16", nature(), (4, 84, 84), torch.device("cuda"))
+        choose_learner("cpu-bf16", nature(), (4, 84, 84), torch.device("cuda"), "adam")
+    with pytest.raises(UserError, match="cuda-graph: it is for adam, not rmsprop"):
+        choose_learner("cuda-graph", nature(), (4, 84, 84), torch.device("cuda"), "rmsprop")
+    assert choose_learner("auto", nature(), (4, 84, 84), torch.device("cuda"), "adam") == "cuda-graph"
+    assert choose_learner("auto", nature(), (4, 84, 84), torch.device("cuda"), "rmsprop") == "eager"
 
 
 def test_a_cpu_without_bfloat16_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    assert choose_learner("auto", nature(), (4, 84, 84), CPU) == "eager"
+    assert choose_learner("auto", nature(), (4, 84, 84), CPU, "adam") == "eager"
     with pytest.raises(UserError, match="no bfloat16 instructions"):
-        choose_learner("cpu-bf16", nature(), (4, 84, 84), CPU)
+        choose_learner("cpu-bf16", nature(), (4, 84, 84), CPU, "adam")
 
 
 def test_a_cpu_that_fails_the_self_test_is_eager_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert choose_learner("auto", nature(), (4, 84, 84), CPU) == "cpu-bf16"
+    assert choose_learner("auto", nature(), (4, 84, 84), CPU, "adam") == "cpu-bf16"
     monkeypatch.setattr(learner, "LARGEST_ERROR", 0.0)
     with pytest.warns(UserWarning, match="fails its self-test"):
-        assert choose_learner("auto", nature(), (4, 84, 84), CPU) == "eager"
+        assert choose_learner("auto", nature(), (4, 84, 84), CPU, "adam") == "eager"

@@ -1,0 +1,90 @@
+"""Whole updates as CUDA graphs: gather, forwards, loss, backward and optimizer step, captured once and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qladder.replay.store import Store
+from qladder.replay.types import Picks
+
+WARM_UP = 3  # calls before a capture, in which libraries choose their kernels and allocate
+ROWS = 32  # updates that one upload can hold
+
+
+class Graph:
+    """A function without arguments whose tensors stay where they are: captured at its first call, then replayed.
+
+    Its result lies in tensors that the next call overwrites. On a CPU it is just called, which the tests compare.
+    """
+
+    def __init__(self, function: Callable[[], Any], device: torch.device) -> None:
+        self._function, self._device = function, device
+        self._graph: Any = None
+        self._result: Any = None
+
+    @property
+    def captured(self) -> bool:
+        return self._graph is not None or self._device.type != "cuda"
+
+    def warm_up(self) -> None:
+        """Calls the function aside a few times, with all its effects; on a CPU there is no need to."""
+        if self._device.type != "cuda":
+            return
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                self._function()
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+
+    def __call__(self) -> Any:
+        if self._device.type != "cuda":
+            return self._function()
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._result = self._function()
+        self._graph.replay()
+        return self._result
+
+
+class Feed:
+    """Drawn transitions on the device: uploaded for up to `ROWS` updates at once, taken by one after another."""
+
+    def __init__(self, store: Store, device: torch.device) -> None:
+        self._store, self._device = store, device
+        self._rows: dict[str, Tensor] = {}
+        self._next = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def upload(self, picks: Picks, updates: int) -> None:
+        """Takes `updates` times as many transitions as a batch has."""
+        for name, array in picks._asdict().items():
+            if name == "index" or array is None:
+                continue
+            if name in ("slots", "blank"):  # observations and successors come first
+                rows = array.reshape(2, updates, -1, *array.shape[2:]).swapaxes(0, 1)
+            else:
+                rows = array.reshape(updates, -1)
+            host = torch.from_numpy(np.ascontiguousarray(rows))
+            if name not in self._rows:
+                self._rows[name] = torch.zeros((ROWS, *host.shape[1:]), dtype=host.dtype, device=self._device)
+            if self._device.type == "cuda":
+                host = host.pin_memory()
+            self._rows[name][:updates].copy_(host, non_blocking=True)
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Starts again at the first of the uploaded batches."""
+        self._next.zero_()
+
+    def take(self) -> dict[str, Tensor]:
+        """The next batch: `obs`, `next_obs [B, ...]`, `action`, `reward`, `discount`, `weight [B]`."""
+        row = {name: rows.index_select(0, self._next)[0] for name, rows in self._rows.items()}
+        self._next.add_(1)
+        obs = self._store.take(row.pop("slots"), row.pop("blank", None))
+        return {"obs": obs[0], "next_obs": obs[1], **row}
