@@ -66,6 +66,18 @@ def test_bfloat16_values_and_gradients_are_those_of_float32(pictures: Tensor) ->
         assert (e - r).norm() < 0.05 * e.norm()
 
 
+@pytest.mark.parametrize("shape", [(4, 87, 90), (1, 36, 41), (3, 44, 44)])
+def test_pictures_of_any_size_are_folded_as_the_convolution_sees_them(shape: tuple[int, ...]) -> None:
+    plain, folded = (q_network("nature-cnn", (32,), spec(shape), 6, torch.Generator().manual_seed(1)) for _ in range(2))
+    plain[0]._folds = False
+    for network in (plain, folded):
+        network.lower()
+    pictures = torch.randint(0, 256, (8, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    for p, f in zip(gradients(plain, pictures), gradients(folded, pictures), strict=True):
+        assert p.shape == f.shape
+        assert (p - f).norm() < 0.01 * p.norm()  # they add up in another order
+
+
 def test_the_largest_error_is_seen_in_whatever_layer_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bf16_error(nature(), (4, 84, 84)) < 0.1
     from qladder.agents.bf16 import LowConvolutions

@@ -107,7 +107,7 @@ def episodes(draw: st.DrawFn) -> Episode:
 @settings(deadline=None, max_examples=250)
 @given(st.data())
 def test_as_a_list_of_transitions(data: st.DataObject) -> None:
-    script = data.draw(st.lists(st.lists(episodes(), min_size=1, max_size=4), min_size=1, max_size=4), "script")
+    script = data.draw(st.lists(st.lists(episodes(), min_size=1, max_size=4), min_size=1, max_size=9), "script")
     num_envs = len(script)
     stack, n = data.draw(st.integers(1, 4), "stack"), data.draw(st.integers(1, 5), "n_step")
     slots = stack + n + data.draw(st.integers(1, 15), "spare slots")
