@@ -11,7 +11,7 @@ from torch import Tensor
 from qladder.agents.agent import EnvSpec, Metrics, Step
 from qladder.agents.dqn_config import DQNConfig
 from qladder.agents.fit import finite_actions
-from qladder.agents.graph import ROWS, Feed, Graph
+from qladder.agents.graph import ROWS, GraphedUpdates, GraphOfArray
 from qladder.agents.learner import choose_learner
 from qladder.agents.networks import QNetwork, q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
@@ -38,10 +38,8 @@ class DQN:
     Config = DQNConfig
     batched: ClassVar[bool] = True
 
-    _feed: Feed
-    _improve_fed: Graph  # one update of what was fed
-    _act_graph: Graph  # greedy actions for `_obs`
-    _obs: Tensor | None  # [N, ...]
+    _graphed: GraphedUpdates | None
+    _graphed_best: GraphOfArray
 
     def __init__(self, config: DQNConfig, spec: EnvSpec, *, seed: int, device: str, replay: ReplayConfig) -> None:
         self._config, self._spec, self._device = config, spec, torch.device(device)
@@ -58,8 +56,7 @@ class DQN:
             self._online.lower()
             self._target.lower()
         rate = config.learning_rate(Clocks(0, 0, 0))
-        self._in_graph = self.learner == "cuda-graph"
-        self._rate: Any = torch.tensor(rate, device=self._device) if self._in_graph else rate
+        self._rate: Any = torch.tensor(rate, device=self._device) if self.learner == "cuda-graph" else rate
         parameters = self._online.parameters()
         self._optimizer = make_optimizer(config.optimizer, parameters, self._rate, config.optimizer_eps)
         self._begin_graphs()
@@ -89,10 +86,8 @@ class DQN:
     def learn(self, k: int) -> Metrics:
         for first in range(0, k, ROWS):
             updates = min(ROWS, k - first)
-            if self._in_graph:
-                self._feed.upload(self._replay.draw(updates * self._batch_size), updates)
-                if not self._improve_fed.captured:
-                    self._warm_up()
+            if self._graphed is not None:
+                self._graphed.upload(self._replay.draw(updates * self._batch_size), updates)
             for _ in range(updates):
                 learned = self._update()
         return {
@@ -153,22 +148,18 @@ class DQN:
         return starts | going_on, self._explore_action
 
     def _greedy(self, obs: Any) -> Any:
-        if not self._in_graph or len(obs) != self._spec.num_envs:
-            return self.values(obs).argmax(1).cpu().numpy()
-        if self._obs is None:
-            self._obs = self._tensor(obs).clone()
-            self._act_graph.warm_up()
-        self._obs.copy_(torch.from_numpy(obs))
-        return self._act_graph().cpu().numpy()
+        if self._graphed is not None and len(obs) == self._spec.num_envs:
+            return self._graphed_best(obs).cpu().numpy()
+        return self.values(obs).argmax(1).cpu().numpy()
 
     @torch.no_grad()
-    def _greedy_of_static(self) -> Tensor:
-        return self._online(self._obs).argmax(1)
+    def _best(self, obs: Tensor) -> Tensor:
+        return self._online(obs).argmax(1)
 
     def _update(self) -> Learned:
         self._set_rate(self._config.learning_rate(self.clocks))
-        if self._in_graph:
-            learned: Learned = self._improve_fed()
+        if self._graphed is not None:
+            learned: Learned = self._graphed()
         else:
             batch = self._replay.sample(self._batch_size)
             names = ("obs", "next_obs", "action", "reward", "discount", "weight")
@@ -199,30 +190,19 @@ class DQN:
         return Learned(mean_loss, q, td, target, reward)
 
     def _set_rate(self, rate: float) -> None:
-        if self._in_graph:
+        if self._graphed is not None:
             self._rate.fill_(rate)
             return
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
     def _begin_graphs(self) -> None:
-        """What was captured refers to tensors that are gone when a state has been loaded."""
-        self._feed = Feed(self._replay.store, self._device)
-        self._improve_fed = Graph(lambda: self._improve(**self._feed.take()), self._device)
-        self._obs = None
-        self._act_graph = Graph(self._greedy_of_static, self._device)
-
-    def _warm_up(self) -> None:
-        """Runs updates aside, as a capture needs, and takes them back."""
-        kept = [p.detach().clone() for p in self._online.parameters()]
-        averages = {p: {name: v.clone() for name, v in slots.items()} for p, slots in self._optimizer.state.items()}
-        self._improve_fed.warm_up()
-        self._feed.rewind()
-        with torch.no_grad():
-            torch._foreach_copy_(list(self._online.parameters()), kept)
-            for p, slots in self._optimizer.state.items():
-                for name, value in slots.items():
-                    value.copy_(averages[p][name]) if p in averages else value.zero_()
+        """Anew whenever a state has been loaded: what was captured refers to tensors that are gone."""
+        self._graphed = None
+        if self.learner == "cuda-graph":
+            params = list(self._online.parameters())
+            self._graphed = GraphedUpdates(self._improve, self._replay.store, params, self._optimizer, self._device)
+        self._graphed_best = GraphOfArray(self._best, self._device)
 
     @torch.no_grad()
     def _copy_to_target(self) -> None:

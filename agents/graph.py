@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,22 @@ class Graph:
         return self._result
 
 
+class GraphOfArray:
+    """A function of one tensor, called with arrays that all have one shape."""
+
+    def __init__(self, function: Callable[[Tensor], Any], device: torch.device) -> None:
+        self._device, self._input = device, torch.empty(0)
+        self._graph = Graph(lambda: function(self._input), device)
+
+    def __call__(self, array: Any) -> Any:
+        given = torch.from_numpy(array)
+        if self._input.shape != given.shape:
+            self._input = given.to(self._device, copy=True)
+            self._graph.warm_up()
+        self._input.copy_(given)
+        return self._graph()
+
+
 class Feed:
     """Drawn transitions on the device: uploaded for up to `ROWS` updates at once, taken by one after another."""
 
@@ -88,3 +104,42 @@ class Feed:
         self._next.add_(1)
         obs = self._store.take(row.pop("slots"), row.pop("blank", None))
         return {"obs": obs[0], "next_obs": obs[1], **row}
+
+
+class GraphedUpdates:
+    """Updates of drawn transitions; `improve` takes what `Feed.take` gives and moves `params` by `optimizer`."""
+
+    def __init__(
+        self,
+        improve: Callable[..., Any],
+        store: Store,
+        params: Sequence[Tensor],
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+    ) -> None:
+        self._params, self._optimizer = params, optimizer
+        self._feed = Feed(store, device)
+        self._graph = Graph(lambda: improve(**self._feed.take()), device)
+
+    def upload(self, picks: Picks, updates: int) -> None:
+        """The transitions of the next `updates` calls, at most `ROWS`."""
+        self._feed.upload(picks, updates)
+        if not self._graph.captured:
+            self._warm_up()
+
+    def __call__(self) -> Any:
+        """One update; what `improve` returned is overwritten by the next."""
+        return self._graph()
+
+    @torch.no_grad()
+    def _warm_up(self) -> None:
+        """Runs updates aside, as a capture needs, and takes them back."""
+        params = [p.clone() for p in self._params]
+        averages = {p: {name: v.clone() for name, v in slots.items()} for p, slots in self._optimizer.state.items()}
+        with torch.enable_grad():
+            self._graph.warm_up()
+        self._feed.rewind()
+        torch._foreach_copy_(list(self._params), params)
+        for p, slots in self._optimizer.state.items():
+            for name, value in slots.items():
+                value.copy_(averages[p][name]) if p in averages else value.zero_()
