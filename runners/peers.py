@@ -5,6 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import ale_py
+import gymnasium
+
 from qladder.envs.errors import UserError
 from qladder.runners.config import Config
 
@@ -32,6 +35,7 @@ class StableBaselines3:
             ) from error
         if not config.env.id.startswith("ALE/"):
             raise UserError(f"--peers compares Atari games; {config.env.id} is none")
+        gymnasium.register_envs(ale_py)
         run, agent = config.run, config.agent
         together = num_envs > 1
         env = make_atari_env(
