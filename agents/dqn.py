@@ -51,7 +51,7 @@ class DQN:
         self._online, self._target = (self._network(weights) for _ in range(2))
         self._target.load_state_dict(self._online.state_dict())
         self._target.requires_grad_(False)
-        self.learner = choose_learner(config.learner, self._online, spec.obs_shape, self._device, config.optimizer)
+        self.learner = choose_learner(config.learner, self._online, spec, self._device, config.optimizer, replay)
         if self.learner == "cpu-bf16":
             self._online.lower()
             self._target.lower()

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from qladder.agents.schedules import Schedule
+from qladder.agents.schedules import Probability, Schedule
 from qladder.replay.frames import ReplayConfig
 
 
@@ -29,7 +29,7 @@ class DQNConfig:
     hidden: tuple[Annotated[int, Gt(0)], ...] = (128, 128)
     """Widths of the fully connected layers."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
-    """`rmsprop` is the paper's: centred, decay 0.95, epsilon inside the root."""
+    """`rmsprop` is the paper's: centred, decay 0.95, epsilon (there 0.01) inside the root."""
     learning_rate: Schedule = Schedule(1e-3, 1e-3, 0, "updates")  # noqa: RUF009 (frozen)
     optimizer_eps: Annotated[float, Gt(0)] = 1e-8
     loss: Literal["huber", "mse"] = "huber"
@@ -39,7 +39,7 @@ class DQNConfig:
     """Updates from one copy of the online to the target network to the next."""
     target_tau: Annotated[float, Gt(0), Le(1)] = 1.0
     """Share of the online network in each copy; 1 is a hard copy, less is Polyak averaging."""
-    epsilon: Schedule = Schedule(1.0, 0.05, 10_000)  # noqa: RUF009 (frozen)
+    epsilon: Probability = Probability(1.0, 0.05, 10_000)  # noqa: RUF009 (frozen)
     """Probability of a random action while exploring."""
     explore_power: Annotated[float, Gt(1)] | None = None
     """Random actions last a zeta-distributed number of steps, with this exponent (Dabney et al. 2021); none: one."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from qladder.agents.agent import EnvSpec
 from qladder.envs.errors import UserError
 
+BEYOND = 1e3  # a bound as far as this is none: nobody gets there
+
 
 def finite_actions(agent: str, spec: EnvSpec) -> int:
     """The number of actions; UserError where they are not a finite set."""
@@ -21,17 +23,32 @@ def finite_actions(agent: str, spec: EnvSpec) -> int:
 def plain_values(agent: str, spec: EnvSpec) -> None:
     """UserError unless the observations are numbered states or a short vector."""
     if spec.batched or (spec.num_states is None and len(spec.obs_shape) != 1):
-        shape = "x".join(map(str, spec.obs_shape))
-        raise UserError(f"{agent} cannot play {spec.id}: its observations are {shape} arrays; dqn can")
+        raise UserError(f"{agent} cannot play {spec.id}: its observations are arrays {spec.obs_shape}; dqn can")
 
 
 def bounds(
     spec: EnvSpec, low: Sequence[float] | None, high: Sequence[float] | None, reach: float
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """The bounds of each dimension: those given, else the environment's, else (beyond 1e3) `-reach` and `reach`."""
+    """The bounds of each dimension: those given, else the environment's where they are within 1e3.
+
+    Else they are `-reach` and `reach`, or 2 * `reach` away from the one side that the environment does give.
+
+    Raises:
+        UserError: another number of bounds than dimensions.
+    """
     assert spec.low is not None
     assert spec.high is not None
-    wide = [not (lo > -1e3 and hi < 1e3) for lo, hi in zip(spec.low, spec.high, strict=True)]
-    own_low = [-reach if w else lo for w, lo in zip(wide, spec.low, strict=True)]
-    own_high = [reach if w else hi for w, hi in zip(wide, spec.high, strict=True)]
-    return own_low if low is None else low, own_high if high is None else high
+    for name, given in (("low", low), ("high", high)):
+        if given is not None and len(given) != len(spec.low):
+            raise UserError(f"agent.{name} has {len(given)} values; {spec.id} observes {len(spec.low)}")
+    own = [_side(lo, hi, reach) for lo, hi in zip(spec.low, spec.high, strict=True)]
+    return [lo for lo, _ in own] if low is None else low, [hi for _, hi in own] if high is None else high
+
+
+def _side(low: float, high: float, reach: float) -> tuple[float, float]:
+    has_low, has_high = low > -BEYOND, high < BEYOND
+    if has_low and has_high:
+        return low, high
+    if has_low or has_high:
+        return (low, low + 2 * reach) if has_low else (high - 2 * reach, high)
+    return -reach, reach

@@ -10,19 +10,21 @@ from torch import Tensor
 
 from qladder.agents.networks import Convolutions, Linear, QNetwork
 from qladder.envs.errors import UserError
+from qladder.envs.spec import EnvSpec
+from qladder.replay.frames import ReplayConfig
 
 LARGEST_ERROR = 0.2  # rounding to 8 bits and the units that it flips make up to 0.1 on noise; a wrong kernel makes 1
 
 
 def choose_learner(
-    wanted: str, network: QNetwork, obs_shape: tuple[int, ...], device: torch.device, optimizer: str
+    wanted: str, network: QNetwork, spec: EnvSpec, device: torch.device, optimizer: str, replay: ReplayConfig
 ) -> str:
     """The back end by its name; `auto` takes the fastest that this machine has and that passes its self-test.
 
     Raises:
         UserError: one was asked for that can't be had.
     """
-    lacking = {"cuda-graph": _graph_lacks(device, optimizer), "cpu-bf16": _bf16_lacks(network, device)}
+    lacking = {"cuda-graph": _graph_lacks(device, optimizer, replay), "cpu-bf16": _bf16_lacks(network, device)}
     why = lacking.get(wanted)
     if why is not None:
         raise UserError(f"--learner {wanted}: {why}; auto and eager work")
@@ -30,16 +32,18 @@ def choose_learner(
         wanted = next((name for name, why in lacking.items() if why is None), "eager")
     if wanted != "cpu-bf16":
         return wanted
-    error = bf16_error(network, obs_shape)
-    if error > LARGEST_ERROR:
+    error = bf16_error(network, spec.obs_shape)
+    if not error <= LARGEST_ERROR:  # nor where it is NaN
         warnings.warn(f"cpu-bf16 fails its self-test here (relative error {error:.2g}): using eager", stacklevel=2)
         return "eager"
     return "cpu-bf16"
 
 
-def _graph_lacks(device: torch.device, optimizer: str) -> str | None:
+def _graph_lacks(device: torch.device, optimizer: str, replay: ReplayConfig) -> str | None:
     if device.type != "cuda":
         return f"the device is {device.type}"
+    if replay.compression != "none":
+        return f"a compressed replay (replay.compression = '{replay.compression}') is not on the GPU"
     return None if optimizer == "adam" else f"it is for adam, not {optimizer}"
 
 
@@ -60,7 +64,8 @@ def bf16_error(network: QNetwork, obs_shape: tuple[int, ...], batch: int = 32) -
     low = copy.deepcopy(network)
     low.lower()
     exact, rounded = (_gradients(n, pictures) for n in (copy.deepcopy(network), low))
-    return max(float((e - r).norm() / e.norm()) for e, r in zip(exact, rounded, strict=True))
+    errors = [(e - r).norm() / e.norm() for e, r in zip(exact, rounded, strict=True)]
+    return float(torch.stack(errors).max())  # NaN if one is
 
 
 def _gradients(network: QNetwork, pictures: Tensor) -> list[Tensor]:

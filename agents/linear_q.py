@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le
 
 from qladder.agents.agent import EnvSpec, Metrics, Step
 from qladder.agents.fit import bounds, finite_actions, plain_values
-from qladder.agents.schedules import Clocks, Schedule
+from qladder.agents.schedules import Clocks, Probability, Schedule
 from qladder.envs.errors import UserError
 from qladder.envs.seeding import generator
 from qladder.envs.tiles import TileCoder
@@ -30,7 +30,7 @@ class LinearQConfig:
     """Share of the TD error that an update corrects, spread over the active tiles."""
     initial_value: float = 0.0
     """Where all values start; above any true value is optimism, which explores."""
-    epsilon: Schedule = Schedule(0.1, 0.1, 0)  # noqa: RUF009 (frozen)
+    epsilon: Probability = Probability(0.1, 0.1, 0)  # noqa: RUF009 (frozen)
     """Probability of a random action while exploring."""
     tilings: Annotated[int, Gt(0)] = 16
     """Displaced grids; best a power of 2 and at least 4 per dimension."""
@@ -42,7 +42,7 @@ class LinearQConfig:
     """Lower bounds of the grids; None: the environment's."""
     high: tuple[float, ...] | None = None
     reach: Annotated[float, Gt(0)] = 4.0
-    """The bound taken where the environment gives none."""
+    """How far from 0 the bounds are where the environment gives none within 1000."""
 
 
 class LinearQ:

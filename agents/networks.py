@@ -13,6 +13,7 @@ from qladder.agents.agent import EnvSpec
 from qladder.agents.bf16 import LowConvolutions, LowCopies, LowLinear, can_fold
 from qladder.envs.errors import UserError
 
+SMALLEST = 3  # pixels, as the small CNN's kernel
 NATURE_PIXELS = 36  # the Nature CNN needs as many in height and width
 CONVOLUTIONS = {  # (channels out, kernel, stride)
     "nature-cnn": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
@@ -34,7 +35,14 @@ class Scale(nn.Module):
         self.register_buffer("factor", torch.where(bounded, 2 / (hi - lo), 1.0), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.shift) * self.factor
+        return (x.float().flatten(1) - self.shift) * self.factor
+
+
+class Floats(nn.Module):
+    """Numbers of any type `[B, ...]` to floats `[B, K]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float().reshape(len(x), -1)
 
 
 class OneHot(nn.Module):
@@ -171,7 +179,12 @@ def multiply_adds(network: nn.Module, obs: Tensor) -> list[int]:
 
 
 def _resolve(name: str, spec: EnvSpec) -> str:
-    picture = len(spec.obs_shape) == 3 and spec.obs_dtype == "uint8"
+    picture = len(spec.obs_shape) == 3 and spec.obs_dtype == "uint8" and min(spec.obs_shape[1:]) >= SMALLEST
+    if name != "mlp" and len(spec.obs_shape) == 3 and spec.obs_shape[2] <= 4 < min(spec.obs_shape[:2]):
+        raise UserError(
+            f"dqn takes pictures as (channels, height, width); {spec.id} observes {spec.obs_shape}: a wrapper that "
+            "transposes them can help (--env.wrappers module:function), or --agent.network mlp"
+        )
     large = picture and min(spec.obs_shape[1:]) >= NATURE_PIXELS
     if name == "auto":
         return "nature-cnn" if large else "small-cnn" if picture else "mlp"
@@ -192,7 +205,7 @@ def _vector_torso(spec: EnvSpec, scale_inputs: bool) -> tuple[list[nn.Module], i
     width = math.prod(spec.obs_shape)
     if scale_inputs and spec.low is not None and spec.high is not None:
         return [Scale(spec.low, spec.high)], width
-    return ([Pixels(), nn.Flatten()] if spec.obs_dtype == "uint8" else [nn.Flatten()]), width
+    return ([Pixels(), nn.Flatten()] if spec.obs_dtype == "uint8" and spec.obs_shape else [Floats()]), width
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:

@@ -32,6 +32,7 @@ class CentredRMSProp(torch.optim.Optimizer):
             torch._foreach_mul_(square, decay)
             torch._foreach_addcmul_(square, grads, grads, 1 - decay)
             denominator = torch._foreach_addcmul(square, mean, mean, -1.0)
+            torch._foreach_clamp_min_(denominator, 0.0)  # a variance, which rounding can make negative
             torch._foreach_add_(denominator, group["eps"])
             torch._foreach_sqrt_(denominator)
             torch._foreach_addcdiv_(params, grads, denominator, -group["lr"])

@@ -11,10 +11,13 @@ from annotated_types import Ge, Gt, Le
 
 from qladder.agents.agent import EnvSpec, Metrics, Step
 from qladder.agents.fit import bounds, finite_actions, plain_values
-from qladder.agents.schedules import Clocks, Schedule
+from qladder.agents.schedules import Clocks, Probability
 from qladder.envs.bins import UniformBins
+from qladder.envs.errors import UserError
 from qladder.envs.seeding import generator
 from qladder.replay.returns import one_step
+
+MOST_STATES = 10_000_000  # some gigabytes
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class QLearningConfig:
     """It falls no further than this."""
     initial_value: float = 0.0
     """What the table starts from; above any true value is optimism, which explores (Sutton and Barto 2018, 2.6)."""
-    epsilon: Schedule = Schedule(0.1, 0.1, 0)  # noqa: RUF009 (frozen)
+    epsilon: Probability = Probability(0.1, 0.1, 0)  # noqa: RUF009 (frozen)
     """Probability of a random action while exploring."""
     bins: tuple[Annotated[int, Gt(0)], ...] = (10,)
     """Bins in each dimension of a continuous observation; one number stands for all dimensions."""
@@ -41,7 +44,7 @@ class QLearningConfig:
     """Lower bounds of the bins; None: the environment's."""
     high: tuple[float, ...] | None = None
     reach: Annotated[float, Gt(0)] = 4.0
-    """The bound taken where the environment gives none."""
+    """How far from 0 the bounds are where the environment gives none within 1000."""
 
 
 class QLearning:
@@ -53,7 +56,7 @@ class QLearning:
     def __init__(self, config: QLearningConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
         plain_values("q-learning", spec)
         self._num_actions = finite_actions("q-learning", spec)
-        self._config, self._frames_per_step = config, spec.frames_per_step
+        self._config = config
         self._state: Callable[[Any], int] | None = None
         num_states = spec.num_states
         if num_states is None:
@@ -119,4 +122,10 @@ class QLearning:
 
 def _bins(config: QLearningConfig, spec: EnvSpec) -> UniformBins:
     low, high = bounds(spec, config.low, config.high, config.reach)
-    return UniformBins(low, high, config.bins[0] if len(config.bins) == 1 else config.bins)
+    bins = UniformBins(low, high, config.bins[0] if len(config.bins) == 1 else config.bins)
+    if bins.num_states > MOST_STATES:
+        raise UserError(
+            f"agent.bins = {list(config.bins)}: {bins.num_states:.3g} states for the {len(low)} values that {spec.id} "
+            f"observes; a table holds at most {MOST_STATES:,}; fewer bins, linear-q or dqn can"
+        )
+    return bins

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 Clock = Literal["frames", "agent_steps", "updates"]
 
@@ -31,9 +31,19 @@ class Schedule:
     def __call__(self, clocks: Clocks) -> float:
         """The value at these clocks."""
         now: int = getattr(clocks, self.clock) - self.begin
+        if now < 0:
+            return self.start
         if now >= self.over:
             return self.end
-        return self.start + (self.end - self.start) * max(now, 0) / self.over
+        return self.start + (self.end - self.start) * now / self.over
+
+
+@dataclass(frozen=True)
+class Probability(Schedule):
+    """A schedule of a probability."""
+
+    start: Annotated[float, Ge(0), Le(1)]
+    end: Annotated[float, Ge(0), Le(1)]
 
 
 def constant(value: float) -> Schedule:

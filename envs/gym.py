@@ -130,7 +130,7 @@ class GymEnv:
             if self._number is not None:
                 return self._in_range(self._number(obs))
             array = np.array(obs, self._dtype)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise self._fault(f"an observation that is none: {type(error).__name__}: {_first_line(error)}") from error
         if array.shape != self._shape:
             raise self._fault(f"an observation of shape {array.shape} instead of {self._shape}")

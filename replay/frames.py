@@ -62,10 +62,11 @@ class UniformReplay:
     """A ring per environment of single frames; stacks, n-step returns and successors are put together when sampled.
 
     Frames before the start of an episode are zeros. A `Batch` of stacks lies in buffers that the next call overwrites.
-    On a CUDA `device` the observations live there, and those of a `Batch` are tensors; all else is reckoned on the CPU.
+    On a CUDA `device` the observations live there, unless compressed, and those of a `Batch` are tensors; all else is
+    reckoned on the CPU.
 
     Raises:
-        UserError: a capacity too small for one window in each environment, or compression on a GPU.
+        UserError: a capacity too small for one window in each environment.
     """
 
     def __init__(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import zlib
 from typing import Any, Protocol
 
 import numpy as np
 
-from qladder.envs.errors import UserError
 from qladder.replay.ring import Index
 
 LEVEL = 3  # on Atari frames 1 compresses less and no faster, 6 takes twice the time for a tenth
@@ -71,12 +72,17 @@ class TensorStore:
     def __init__(self, size: int, shape: tuple[int, ...], dtype: Any, device: str) -> None:
         import torch
 
-        self._torch, self._device = torch, torch.device(device)
-        self._tensor = torch.zeros((size, *shape), dtype=getattr(torch, np.dtype(dtype).name), device=device)
+        self._torch, self._device, self._shape = torch, torch.device(device), (size, *shape)
+        self._dtype = getattr(torch, np.dtype(dtype).name)
 
     @property
     def nbytes(self) -> int:
-        return self._tensor.nbytes
+        return math.prod(self._shape) * self._dtype.itemsize
+
+    @functools.cached_property
+    def _tensor(self) -> Any:
+        """Allocated when the first observation comes: who only plays needs none."""
+        return self._torch.zeros(self._shape, dtype=self._dtype, device=self._device)
 
     def put(self, index: Index, obs: Any) -> None:
         slots, new = (self._torch.from_numpy(np.ascontiguousarray(a)).to(self._device) for a in (index, obs))
@@ -118,7 +124,7 @@ class DeflatedStore:
 
     @property
     def nbytes(self) -> int:
-        return self._plain.nbytes + sum(len(blob) + BLOB_OVERHEAD for blob in self._blobs)
+        return self._plain.nbytes + sum(len(blob) + BLOB_OVERHEAD for blob in self._blobs if blob)
 
     def put(self, index: Index, obs: Any) -> None:
         for slot, one in zip(index.tolist(), np.ascontiguousarray(obs, self._dtype), strict=True):
@@ -183,12 +189,10 @@ class DeflatedStore:
 
 
 def make_store(compression: str, device: str, size: int, shape: tuple[int, ...], dtype: Any) -> Store:
-    """The store for a device; UserError for compression on a GPU, whose cores can't inflate."""
-    if device == "cpu":
-        return (ArrayStore if compression == "none" else DeflatedStore)(size, shape, dtype)
+    """On the device; compressed observations are always the CPU's, which inflates them."""
     if compression != "none":
-        raise UserError(f"replay.compression = '{compression}': on {device} the replay is not compressed; none works")
-    return TensorStore(size, shape, dtype, device)
+        return DeflatedStore(size, shape, dtype)
+    return ArrayStore(size, shape, dtype) if device == "cpu" else TensorStore(size, shape, dtype, device)
 
 
 def _blanked(obs: Any, blank: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from qladder.runners.config import Config, resolve
 from qladder.runners.loading import make_agent, make_environment, set_up_torch
 from qladder.runners.loop import Ratio, clip, interact
 from qladder.runners.memory import check_replay
+from qladder.runners.run_folder import provenance
 
 SETTINGS: dict[str, Any] = {
     "env": {"protocol": "nature-2015"},
@@ -206,7 +206,7 @@ def _result(config: Config, parts: _Parts, times: Mapping[str, list[float]]) -> 
         "num_envs": parts.num_envs,
         "learner": parts.learner,
         "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
+        **provenance(),
         "steps_per_second": 1000 / ms["loop"],
         "steps_per_second_of_rounds": [1000 / value for value in times["loop"]],
         "gflop_per_update": parts.flop / 1e9,

@@ -16,12 +16,13 @@ from qladder.runners.evaluation import Policy, evaluate_policy
 from qladder.runners.progress import say
 
 
-def make_environment(config: Config, batched: bool) -> Env:
-    """The training environments of a run."""
+def make_environment(config: Config, batched: bool, *, agent_steps: int = 0) -> Env:
+    """The training environments of a run; resumed at `agent_steps`, they draw other episodes than at its start."""
     return make_env(
         config.env.id,
         config.protocol,
         seed=config.run.seed,
+        stream=f"env-at-{agent_steps}" if agent_steps else "env",
         batched=batched,
         num_envs=config.env.num_envs,
         kwargs=config.env.kwargs,

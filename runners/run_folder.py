@@ -66,9 +66,6 @@ def _shared(table: Table) -> Table:
 
 def identity(config: Config, device: str, learner: str | None) -> dict[str, Any]:
     """Everything that may explain a difference between two runs; `learner`: back end of a deep agent's updates."""
-    import gymnasium
-    import numpy as np
-
     atari = config.env.id.startswith("ALE/")
     rom: dict[str, str] = {}
     if atari:
@@ -82,16 +79,8 @@ def identity(config: Config, device: str, learner: str | None) -> dict[str, Any]
         "protocol": protocol_stamp(config),
         "settings_from": list(config.sources),
         "settings_hash": settings_hash(config),
-        "versions": {
-            "qladder": importlib.metadata.version("qladder"),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "gymnasium": gymnasium.__version__,
-            **{name: importlib.metadata.version(name) for name in ("torch", "ale-py")},
-        },
         **rom,
-        "git": _git(),
-        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
+        **provenance(),
         "device": device,
         "learner": learner,
         "threads": config.run.threads,
@@ -99,6 +88,16 @@ def identity(config: Config, device: str, learner: str | None) -> dict[str, Any]
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "ended": None,
         "exit_reason": None,
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """The versions, the commit and the machine behind a measurement."""
+    names = ("qladder", "numpy", "gymnasium", "torch", "ale-py")
+    return {
+        "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in names}},
+        "git": _git(),
+        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
     }
 
 

@@ -152,7 +152,12 @@ def _coerce(hint: Any, value: Any, default: Any, where: str) -> Any:
         return None
     nested = next((o for o in options if dataclasses.is_dataclass(o)), None)
     if nested is not None:
-        if isinstance(value, int | float) and not isinstance(value, bool) and nested is Schedule:
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and isinstance(nested, type)
+            and issubclass(nested, Schedule)
+        ):
             return {"start": value, "end": value, "over": 0}
         if isinstance(value, Mapping):
             return _complete(nested, merge(default, value) if isinstance(default, Mapping) else value, where)  # type: ignore[arg-type]

@@ -95,6 +95,8 @@ class _Run:
         if restored is not None:
             self._agent_steps, self._updates, episodes = (restored[k] for k in ("agent_steps", "updates", "episodes"))
             self._seconds_before, self._curve = restored["seconds"], restored["curve"]
+            self._env.close()
+            self._env = make_environment(config, cls.batched, agent_steps=self._agent_steps)
         self._episodes = Episodes(self._env, episodes)
         self._metrics = Metrics(folder, keep_until=self._agent_steps if resume else None)
         self._manifest = identity(config, self._device, getattr(self._agent, "learner", None))

@@ -13,6 +13,7 @@ from qladder.agents.dqn import DQN
 from qladder.agents.optimizers import CentredRMSProp
 from qladder.agents.td import q_target, td_loss
 from qladder.envs.mdp import optimal_values
+from qladder.replay.types import Step
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import truth
 from qladder.runners.loading import make_agent, make_environment
@@ -76,6 +77,34 @@ def test_the_target_network_is_frozen_between_copies() -> None:
     assert any(not torch.equal(before[k], after["online"][k]) for k in before)
 
 
+def two_steps(agent: DQN) -> dict[str, torch.Tensor]:
+    """A batch of two transitions of FrozenLake, the second one's bootstrap cut."""
+    numbers = {"obs": [0, 4], "next_obs": [1, 5], "action": [2, 1]}
+    batch = {name: torch.tensor(value) for name, value in numbers.items()}
+    floats = {"reward": [0.5, 1.0], "discount": [0.9, 0.0], "weight": [1.0, 1.0]}
+    return {**batch, **{name: torch.tensor(value) for name, value in floats.items()}}
+
+
+def test_an_update_bootstraps_from_the_target_network() -> None:
+    agent = trained(linear_config(target_period=1_000_000), 700)
+    online, target = (agent.state_dict()[k] for k in ("online", "target"))
+    weight, bias = (next(v for k, v in target.items() if k.endswith(end)) for end in ("weight", "bias"))
+    best = (weight[:, 1] + bias).max()  # one-hot: a column is a state's values
+    own = next(v for k, v in online.items() if k.endswith("weight"))[:, 1].max()
+    assert abs(float(best - own)) > 0.05
+    expected = [0.5 + 0.9 * float(best), 1.0]
+    assert agent._improve(**two_steps(agent)).target.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("norm", [None, 0.01])
+def test_gradients_longer_than_the_limit_are_cut_to_it(norm: float | None) -> None:
+    agent = trained(linear_config(max_grad_norm="none" if norm is None else norm), 502)
+    agent._improve(**two_steps(agent))
+    grads = [p.grad for p in agent._online.parameters() if p.grad is not None]
+    length = float(torch.cat([g.flatten() for g in grads]).norm())
+    assert length > 0.1 if norm is None else length == pytest.approx(0.01, rel=1e-3)
+
+
 def test_polyak_copies_move_the_target_by_tau() -> None:
     agent = trained(linear_config(target_period=10, target_tau=0.25), 519)  # 9 updates
     before = {k: v.clone() for k, v in agent.state_dict()["target"].items()}
@@ -96,6 +125,47 @@ def test_rmsprop_has_its_epsilon_inside_the_root() -> None:
     CentredRMSProp([weight], lr=1.0, decay=0.95, eps=0.01).step()
     variance = 0.05 * 0.1**2 - (0.05 * 0.1) ** 2
     assert weight.item() == pytest.approx(1.0 - 0.1 / (variance + 0.01) ** 0.5)
+
+
+def test_rmsprop_averages_over_its_steps() -> None:
+    weight = torch.tensor([1.0], dtype=torch.float64)
+    optimizer = CentredRMSProp([weight], lr=1.0, decay=0.95, eps=0.01)
+    mean = square = 0.0
+    expected = 1.0
+    for gradient in (0.1, -0.3, 0.2):
+        weight.grad = torch.tensor([gradient], dtype=torch.float64)
+        optimizer.step()
+        mean, square = 0.95 * mean + 0.05 * gradient, 0.95 * square + 0.05 * gradient**2
+        expected -= gradient / (square - mean**2 + 0.01) ** 0.5
+        assert weight.item() == pytest.approx(expected)
+
+
+def test_rmsprop_bears_a_variance_that_rounding_makes_negative() -> None:
+    weight = torch.tensor([1.0])
+    optimizer = CentredRMSProp([weight], lr=1e-6, eps=1e-8)
+    for _ in range(1000):
+        weight.grad = torch.tensor([3.0])
+        optimizer.step()
+    assert weight.isfinite()
+
+
+def test_an_episode_that_starts_ends_the_one_in_memory() -> None:
+    """As after a resume: the environments start anew while the memory has episodes that still run."""
+    config = resolve("dqn", "CartPole-v1", {"replay": {"capacity": 50}})
+    env = make_environment(config, batched=True)
+    agent = make_agent(config, env.spec, "cpu")
+    assert isinstance(agent, DQN)
+    obs = env.reset()
+    for _ in range(2):
+        for t in range(3):
+            action, _ = agent.act(obs, np.array([t == 0]), True)
+            step = env.step(action)
+            agent.observe(Step(obs, action, step.reward, step.discount, step.last, step.next_obs))
+            obs = step.obs
+    assert not step.last.any()
+    env.close()
+    starts = set(agent._replay.sample(200).index.tolist())
+    assert starts == {0, 1, 3, 4}  # slot 2 leads into the other episode, and what slot 5 led to is not written yet
 
 
 def test_exploration_is_drawn_per_environment() -> None:
@@ -121,6 +191,21 @@ def test_long_exploration_repeats_its_action() -> None:
     changes = np.count_nonzero(np.diff(actions)) / 2
     assert np.sum(actions) / max(changes, 1) > 2  # a lone random action would last one step, hardly ever two
     env.close()
+
+
+def test_long_exploration_ends_with_its_episode_and_is_in_the_state() -> None:
+    settings = {"epsilon": 0.0, "explore_power": 1.5}
+    config = resolve("dqn", "CartPole-v1", {"agent": settings})
+    spec = make_environment(config, batched=True).spec
+    agent, other = (make_agent(config, spec, "cpu") for _ in range(2))
+    assert isinstance(agent, DQN)
+    obs = np.zeros((1, 4), np.float32)
+    greedy = agent.act(obs, np.zeros(1, np.bool_), False)[0]
+    agent._explore_left, agent._explore_action = np.array([7]), 1 - greedy
+    other.load_state_dict(copy.deepcopy(agent.state_dict()))
+    for a in (agent, other):
+        assert [a.act(obs, np.zeros(1, np.bool_), True)[0][0] != greedy[0] for _ in range(3)] == [True] * 3
+        assert a.act(obs, np.ones(1, np.bool_), True)[0] == greedy
 
 
 def test_the_same_state_goes_on_the_same_way() -> None:

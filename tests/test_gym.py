@@ -143,6 +143,7 @@ def raises(env: Tagged) -> Any:
         (lambda e: (e.buffer, float("nan"), False, False, {}), "reward is nan"),
         (lambda e: (e.buffer, None, False, False, {}), "step raised TypeError"),
         (lambda e: ("east", 0.0, False, False, {}), "an observation that is none: ValueError"),
+        (lambda e: (10**400, 0.0, False, False, {}), "an observation that is none: OverflowError"),
         (lambda e: (np.array([np.nan, 0]), 0.0, False, False, {}), "observation is not finite"),
         (lambda e: (np.zeros(3), 0.0, False, False, {}), r"shape \(3,\) instead of \(2,\)"),
     ],

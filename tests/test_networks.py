@@ -15,17 +15,16 @@ from torch import Tensor
 from qladder.agents import learner
 from qladder.agents.dqn import DQN
 from qladder.agents.learner import bf16_error, choose_learner
-from qladder.agents.networks import QNetwork, multiply_adds, q_network
+from qladder.agents.networks import Pixels, QNetwork, Scale, multiply_adds, q_network
 from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
 from qladder.envs.protocol import Protocol
 from qladder.envs.spec import EnvSpec
+from qladder.replay.frames import ReplayConfig
 from qladder.runners import checkpoint
 from qladder.runners.config import resolve
 from qladder.runners.loading import make_agent, make_environment
 from qladder.runners.loop import Ratio, interact
-
-CPU = torch.device("cpu")
 
 
 def spec(shape: tuple[int, ...] = (4, 84, 84), dtype: str = "uint8") -> EnvSpec:
@@ -34,6 +33,18 @@ def spec(shape: tuple[int, ...] = (4, 84, 84), dtype: str = "uint8") -> EnvSpec:
 
 def nature(seed: int = 0) -> QNetwork:
     return q_network("nature-cnn", (512,), spec(), 6, torch.Generator().manual_seed(seed))
+
+
+def choose(
+    wanted: str,
+    network: QNetwork | None = None,
+    of: EnvSpec | None = None,
+    device: str = "cpu",
+    optimizer: str = "adam",
+    replay: ReplayConfig | None = None,
+) -> str:
+    given = (wanted, network or nature(), of or spec(), torch.device(device), optimizer, replay or ReplayConfig())
+    return choose_learner(*given)
 
 
 @pytest.fixture(scope="module", params=["ALE/Pong-v5", "ALE/Breakout-v5"])
@@ -91,6 +102,45 @@ def test_the_largest_error_is_seen_in_whatever_layer_it_is(monkeypatch: pytest.M
 
     monkeypatch.setattr(LowConvolutions, "backward", staticmethod(wrong))
     assert bf16_error(nature(), (4, 84, 84)) > 100
+
+
+@pytest.mark.parametrize("which", [0, 3])
+def test_a_kernel_that_gives_nan_fails_the_self_test(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qladder.agents.bf16 import LowConvolutions
+
+    right = LowConvolutions.backward
+
+    def wrong(ctx: Any, *grads: Tensor) -> Any:
+        found = list(right(ctx, *grads))
+        found[3 + which] = found[3 + which] * float("nan")
+        return tuple(found)
+
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(LowConvolutions, "backward", staticmethod(wrong))
+    with pytest.warns(UserWarning, match="fails its self-test here .relative error nan."):
+        assert choose("auto") == "eager"
+
+
+def test_inputs_are_brought_to_scale() -> None:
+    x = torch.tensor([[1.0, 7.0], [3.0, 7.0]])
+    scaled = Scale((-1.0, -float("inf")), (3.0, float("inf")))(x)
+    assert scaled.tolist() == [[0.0, 7.0], [1.0, 7.0]]
+    assert Pixels()(torch.tensor([[0, 51, 255]], dtype=torch.uint8)).tolist() == [[0.0, pytest.approx(0.2), 1.0]]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "bool", "float16", "uint8"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
+def test_vectors_of_any_type_and_shape(shape: tuple[int, ...], dtype: str) -> None:
+    network = q_network("auto", (8,), spec(shape, dtype), 5, torch.Generator())
+    assert network(torch.from_numpy(np.ones((7, *shape), dtype))).shape == (7, 5)
+
+
+@pytest.mark.parametrize("shape", [(96, 96, 3), (84, 84, 1)])
+def test_pictures_with_their_channels_last_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="channels, height, width"):
+        q_network("auto", (8,), spec(shape), 5, torch.Generator())
+    network = q_network("mlp", (8,), spec(shape), 5, torch.Generator())
+    assert network(torch.zeros((2, *shape), dtype=torch.uint8)).shape == (2, 5)
 
 
 def test_refresh_follows_the_weights(pictures: Tensor) -> None:
@@ -158,31 +208,33 @@ def test_multiplications_of_the_nature_cnn_are_those_counted_by_hand() -> None:
 @pytest.mark.parametrize("wanted", ["auto", "eager"])
 def test_a_vector_network_is_eager(wanted: str) -> None:
     network = q_network("auto", (16,), spec((4,), "float32"), 2, torch.Generator())
-    assert choose_learner(wanted, network, (4,), CPU, "adam") == "eager"
+    assert choose(wanted, network, spec((4,), "float32")) == "eager"
 
 
 def test_what_cannot_be_had_is_said() -> None:
     network = q_network("auto", (16,), spec((4,), "float32"), 2, torch.Generator())
     with pytest.raises(UserError, match="it is for the Nature CNN"):
-        choose_learner("cpu-bf16", network, (4,), CPU, "adam")
+        choose("cpu-bf16", network, spec((4,), "float32"))
     with pytest.raises(UserError, match="the device is cuda"):
-        choose_learner("cpu-bf16", nature(), (4, 84, 84), torch.device("cuda"), "adam")
+        choose("cpu-bf16", device="cuda")
     with pytest.raises(UserError, match="cuda-graph: it is for adam, not rmsprop"):
-        choose_learner("cuda-graph", nature(), (4, 84, 84), torch.device("cuda"), "rmsprop")
-    assert choose_learner("auto", nature(), (4, 84, 84), torch.device("cuda"), "adam") == "cuda-graph"
-    assert choose_learner("auto", nature(), (4, 84, 84), torch.device("cuda"), "rmsprop") == "eager"
+        choose("cuda-graph", device="cuda", optimizer="rmsprop")
+    with pytest.raises(UserError, match="cuda-graph: a compressed replay"):
+        choose("cuda-graph", device="cuda", replay=ReplayConfig(compression="deflate"))
+    assert choose("auto", device="cuda") == "cuda-graph"
+    assert choose("auto", device="cuda", optimizer="rmsprop") == "eager"
 
 
 def test_a_cpu_without_bfloat16_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    assert choose_learner("auto", nature(), (4, 84, 84), CPU, "adam") == "eager"
+    assert choose("auto") == "eager"
     with pytest.raises(UserError, match="no bfloat16 instructions"):
-        choose_learner("cpu-bf16", nature(), (4, 84, 84), CPU, "adam")
+        choose("cpu-bf16")
 
 
 def test_a_cpu_that_fails_the_self_test_is_eager_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert choose_learner("auto", nature(), (4, 84, 84), CPU, "adam") == "cpu-bf16"
+    assert choose("auto") == "cpu-bf16"
     monkeypatch.setattr(learner, "LARGEST_ERROR", 0.0)
     with pytest.warns(UserWarning, match="fails its self-test"):
-        assert choose_learner("auto", nature(), (4, 84, 84), CPU, "adam") == "eager"
+        assert choose("auto") == "eager"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qladder.agents.schedules import Schedule
+from qladder.agents.schedules import Probability
 from qladder.envs.errors import UserError
 from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
 from qladder.runners.settings import merge, parse_flags, read_toml
@@ -55,14 +55,14 @@ def test_flags_are_read_as_toml_where_they_can_be() -> None:
 
 def test_short_forms() -> None:
     config = resolve("dqn", "Acrobot-v1", {"agent": {"epsilon": 0.25, "hidden": 64, "max_grad_norm": 5}})
-    assert config.agent.epsilon == Schedule(0.25, 0.25, 0)
+    assert config.agent.epsilon == Probability(0.25, 0.25, 0)
     assert (config.agent.hidden, config.agent.max_grad_norm) == ((64,), 5.0)
     assert resolve("dqn", "Acrobot-v1", {"agent": {"max_grad_norm": "none"}}).agent.max_grad_norm is None
 
 
 def test_a_part_of_a_schedule_can_be_set() -> None:
     schedule = resolve("dqn", "CartPole-v1", {"agent": {"epsilon": {"end": 0.5}}}).agent.epsilon
-    assert schedule == Schedule(1.0, 0.5, 10_000)
+    assert schedule == Probability(1.0, 0.5, 10_000)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,8 @@ def test_a_part_of_a_schedule_can_be_set() -> None:
         ("dqn", "CartPole-v1", {"agent": {"gamma": True}}, r"agent\.gamma = True"),
         ("dqn", "CartPole-v1", {"agent": {"epsilon": {"over": -1}}}, r"agent\.epsilon\.over = -1"),
         ("dqn", "CartPole-v1", {"agent": {"epsilon": {"clock": "seconds"}}}, r"agent\.epsilon\.clock = 'seconds'"),
+        ("dqn", "CartPole-v1", {"agent": {"epsilon": 1.5}}, r"agent\.epsilon\..* = 1\.5: .*less than or equal to 1"),
+        ("q-learning", "Taxi-v4", {"agent": {"epsilon": {"end": 2}}}, r"agent\.epsilon\.end = 2"),
         ("dqn", "CartPole-v1", {"run": {"steps": "many"}}, r"run\.steps = 'many': .*integer"),
         ("dqn", "CartPole-v1", {"run": {"steps": 0}}, r"run\.steps = 0: .*greater than 0"),
         ("dqn", "CartPole-v1", {"runs": {}}, "section 'runs'; did you mean 'run'"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
 
+from qladder.agents.fit import bounds
 from qladder.agents.linear_q import LinearQ, LinearQConfig
 from qladder.agents.q_learning import QLearning, QLearningConfig
 from qladder.agents.schedules import Clocks, Schedule, constant
@@ -100,6 +102,8 @@ def test_a_linear_update_worked_by_hand() -> None:
 
 def test_schedules_follow_the_clock_that_they_name() -> None:
     clocks = Clocks(frames=400, agent_steps=100, updates=25)
+    assert Schedule(0.5, 0.1, 0, "updates", 10)(Clocks(0, 0, 9)) == 0.5
+    assert Schedule(0.5, 0.1, 0, "updates", 10)(Clocks(0, 0, 10)) == 0.1
     values = [Schedule(1.0, 0.0, 200, clock, 50)(clocks) for clock in ("frames", "agent_steps", "updates")]  # type: ignore[arg-type]
     assert values == [0.0, 0.75, 1.0]
 
@@ -129,3 +133,21 @@ def test_a_saved_agent_goes_on_the_same_way(name: str) -> None:
     for one in (agent, other):
         learn(one, obs[0], 1, 1.0, 1.0, False, obs[1])
     assert agent.values(obs[0]) == other.values(obs[0])  # type: ignore[attr-defined]
+
+
+def vector_spec(low: tuple[float, ...], high: tuple[float, ...]) -> EnvSpec:
+    return EnvSpec("Vector-v0", 1, False, (len(low),), "float32", None, 2, low, high)
+
+
+def test_bounds_are_those_given_those_of_the_environment_or_within_reach() -> None:
+    spec = vector_spec((-2.0, 0.0, -3e38, -math.inf), (1.0, math.inf, 3e38, 7.0))
+    assert bounds(spec, None, None, 4.0) == ([-2.0, 0.0, -4.0, -1.0], [1.0, 8.0, 4.0, 7.0])
+    assert bounds(spec, (-9.0,) * 4, None, 4.0) == ((-9.0,) * 4, [1.0, 8.0, 4.0, 7.0])
+    with pytest.raises(UserError, match=r"agent\.high has 3 values; Vector-v0 observes 4"):
+        bounds(spec, None, (1.0,) * 3, 4.0)
+
+
+def test_a_table_that_fits_no_memory_is_refused() -> None:
+    spec = vector_spec((-1.0,) * 8, (1.0,) * 8)
+    with pytest.raises(UserError, match=r"agent\.bins = \[10\]: 1e\+08 states for the 8 values"):
+        QLearning(QLearningConfig(), spec, seed=0, device="cpu")

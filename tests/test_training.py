@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from qladder.envs.errors import UserError
+from qladder.envs.gym import GymEnv
 from qladder.runners import checkpoint as checkpoints
 from qladder.runners import evaluate, load, train
 from qladder.runners.config import resolve
@@ -219,6 +220,23 @@ def test_a_restored_dqn_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert np.array_equal(other.act(obs, None, False)[0], trained.act(obs, None, False)[0])
     assert same(other.learn(5), trained.learn(5))
     assert same(other.state_dict(), trained.state_dict())
+
+
+def test_a_resumed_run_plays_other_episodes_than_at_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    reset = GymEnv.reset
+
+    def noting(env: GymEnv) -> Any:
+        obs = reset(env)
+        if env._stream.startswith("env"):
+            seeds.append(env._episode_seed)
+        return obs
+
+    monkeypatch.setattr(GymEnv, "reset", noting)
+    for steps in (300, 600, 900):
+        train("q-learning", "Blackjack-v1", settings={"run": {"steps": steps}}, out=tmp_path, resume=True)
+    assert len(seeds) > 300
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_a_replay_that_was_not_saved_is_filled_first(tmp_path: Path) -> None:
