@@ -75,7 +75,12 @@ class Job:
         if not path.is_file():
             return False
         summary = json.loads(path.read_text(encoding="utf-8"))
-        return summary["exit_reason"] == "finished" and has_settings(self.folder, self.config)
+        return bool(
+            summary["exit_reason"] == "finished"
+            and summary["steps"] == self.config.run.steps  # config.toml is ahead of it while a run is made longer
+            and summary["protocol"]["hash"] == self.config.protocol.hash
+            and has_settings(self.folder, self.config)
+        )
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,8 @@ class _Run:
 
     def go(self) -> Result:
         config, run = self._config, self._config.run
+        if not self._done():  # the result of a shorter run is none of this one's
+            (self._folder / "summary.json").unlink(missing_ok=True)
         write_config(self._folder, config)
         write_json(self._folder / "manifest.json", self._manifest)
         self._progress.start(self._agent_steps, self._folder)

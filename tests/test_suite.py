@@ -12,9 +12,9 @@ from processes import OUTSIDE, qladder
 from qladder.envs.errors import UserError
 from qladder.runners import train
 from qladder.runners.config import resolve
-from qladder.runners.run_folder import has_settings
+from qladder.runners.run_folder import has_settings, run_name
 from qladder.runners.settings import merge
-from qladder.runners.suite import load_suite, run_suite
+from qladder.runners.suite import Job, Task, load_suite, run_suite
 
 
 @pytest.fixture
@@ -87,6 +87,35 @@ def test_a_run_that_was_cut_off_goes_on_and_one_of_other_settings_is_left_alone(
     assert len(result.failed) == 1
     assert "agent.gamma was 0.9 and is 0.5 now" in result.failed[0]["reason"]
     assert (run / "summary.json").read_bytes() == before
+
+
+def test_a_run_made_longer_but_not_finished_is_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def job(steps: int) -> Job:
+        table = {"agent": "q-learning", "env": "FrozenLake-v1", "steps": steps}
+        task = Task(**table)  # type: ignore[arg-type]
+        config = resolve("q-learning", "FrozenLake-v1", task.table(0))
+        return Job(task, 0, config, tmp_path / run_name(config))
+
+    settings = {"run": {"seed": 0, "threads": 1}}
+    train("q-learning", "FrozenLake-v1", settings=merge(settings, {"run": {"steps": 50}}), out=tmp_path)
+    assert job(50).done()
+    monkeypatch.setattr("qladder.runners.training.interact", lambda *_: iter([]))  # as if killed before its first step
+    longer = merge(settings, {"run": {"steps": 5000}})
+    with pytest.raises(AssertionError, match="no end of its own"):
+        train("q-learning", "FrozenLake-v1", settings=longer, out=tmp_path, resume=True)
+    assert not job(5000).done()
+    assert not (job(5000).folder / "summary.json").exists()
+
+
+def test_a_finished_run_of_other_steps_or_protocol_is_not_done(tmp_path: Path) -> None:
+    run = Path(train("q-learning", "FrozenLake-v1", settings={"run": {"steps": 50, "threads": 1}}, out=tmp_path)["run"])
+    task = Task(agent="q-learning", env="FrozenLake-v1", steps=50)
+    job = Job(task, 0, resolve("q-learning", "FrozenLake-v1", task.table(0)), run)
+    assert job.done()
+    kept = json.loads((run / "summary.json").read_text())
+    for change in ({"steps": 30}, {"protocol": {**kept["protocol"], "hash": "of another"}}):
+        (run / "summary.json").write_text(json.dumps({**kept, **change}))
+        assert not job.done()
 
 
 def test_settings_that_an_older_version_did_not_know_count_as_their_defaults(tmp_path: Path) -> None:
