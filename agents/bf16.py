@@ -81,7 +81,7 @@ class LowConvolutions(torch.autograd.Function):
         h = fold(pictures) if strides[0] == 0 else pictures.to(LOW).contiguous(memory_format=torch.channels_last)
         activations = [h]
         for i, stride in enumerate(strides):
-            h = torch.conv2d(h, low[2 * i], low[2 * i + 1], stride or 1).relu_()
+            h = _convolution_relu(h, low[2 * i], low[2 * i + 1], [stride or 1] * 2)
             activations.append(h)
         ctx.save_for_backward(*activations, *low[::2])
         ctx.strides, ctx.channels = strides, pictures.shape[1]
@@ -103,23 +103,36 @@ class LowConvolutions(torch.autograd.Function):
         return None, None, None, *found
 
 
+def _convolution_relu(h: Tensor, weight: Tensor, bias: Tensor, stride: list[int]) -> Tensor:
+    """In one pass, by what torch's own compiler calls for it."""
+    out: Tensor = torch.ops.mkldnn._convolution_pointwise(h, weight, bias, [0, 0], stride, [1, 1], 1, "relu", [], "")
+    return out
+
+
 class LowLinear(torch.autograd.Function):
-    """A fully connected layer, float32 `[B, I]` to float32 `[B, O]`."""
+    """A fully connected layer, float32 `[B, I]` to float32 `[B, O]`; `low`: the weight itself or its copy."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, low)
-        return (x.to(LOW) @ low.t()).float() + bias
+        return _low_product(x, low.t()) + bias
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, low = ctx.saved_tensors
         grad = grads[0]
-        return (grad.to(LOW) @ low).float(), None, _low_product(grad.t(), x), grad.sum(0)
+        return _low_product(grad, low), None, _low_product(grad.t(), x), grad.sum(0)
+
+
+def multiplies_low() -> bool:
+    """Whether float32 matrices are multiplied in bfloat16 without a copy: by AMX; other CPUs would use float32."""
+    return torch.cpu._is_amx_tile_supported()
 
 
 def _low_product(left: Tensor, right: Tensor) -> Tensor:
-    """The product of float32 matrices in bfloat16 with a float32 result, which saves a pass over a large one."""
+    """The product of a float32 matrix with one of either type, in bfloat16 where the CPU can; float32 comes back."""
+    if right.dtype == LOW:
+        return (left.to(LOW) @ right).float()
     matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision
     matmul.fp32_precision = "bf16"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qladder.agents.agent import EnvSpec
-from qladder.agents.bf16 import LowConvolutions, LowCopies, LowLinear, can_fold
+from qladder.agents.bf16 import LowConvolutions, LowCopies, LowLinear, can_fold, multiplies_low
 from qladder.envs.errors import UserError
 
 SMALLEST = 3  # pixels, as the small CNN's kernel
@@ -106,11 +106,13 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self._low is None:
             return super().forward(x)
-        return LowLinear.apply(x, self._low.tensors[0], self.weight, self.bias)  # type: ignore[no-untyped-call]
+        low = self._low.tensors[0] if self._low.tensors else self.weight
+        return LowLinear.apply(x, low, self.weight, self.bias)  # type: ignore[no-untyped-call]
 
     def lower(self) -> LowCopies:
-        """From here on computes in bfloat16, from these copies."""
-        self._low = LowCopies([self.weight], [1.0], [False])
+        """From here on computes in bfloat16, from these copies where the CPU needs any."""
+        params = [] if multiplies_low() else [self.weight]
+        self._low = LowCopies(params, [1.0] * len(params), [False] * len(params))
         return self._low
 
 

@@ -41,7 +41,10 @@ class ArrayStore:
     """All slots in one array; memory is taken as it fills."""
 
     def __init__(self, size: int, shape: tuple[int, ...], dtype: Any) -> None:
-        self._array = np.zeros((size, *shape), dtype)
+        import torch  # whose gathering uses all its threads
+
+        self._array, self._torch = np.zeros((size, *shape), dtype), torch
+        self._bytes = torch.from_numpy(_as_bytes(self._array, size))
 
     @property
     def nbytes(self) -> int:
@@ -51,15 +54,19 @@ class ArrayStore:
         self._array[index] = obs
 
     def take(self, index: Any, blank: Any = None, out: Any = None) -> Any:
-        return _blanked(np.take(self._array, index, axis=0, out=out, mode="clip"), blank)
+        if out is None:
+            out = np.empty((*index.shape, *self._array.shape[1:]), self._array.dtype)
+        flat = self._torch.from_numpy(index.reshape(-1))
+        self._torch.index_select(self._bytes, 0, flat, out=self._torch.from_numpy(_as_bytes(out, index.size)))
+        return _blanked(out, blank)
 
     def state_dict(self, slots: Index) -> dict[str, Any]:
-        return {"obs": self._rows(slots)}
+        return {"frame": self._rows(slots)}
 
     def load_state_dict(self, slots: Index, state: dict[str, Any]) -> None:
         rows = self._rows(slots)
-        check_shape("obs", state["obs"], rows.shape, rows.dtype)
-        rows[:] = state["obs"]
+        check_shape("frame", state["frame"], rows.shape, rows.dtype)
+        rows[:] = state["frame"]
 
     def _rows(self, slots: Index) -> Any:
         """A view of the first slots of each ring, not a copy."""
@@ -97,12 +104,12 @@ class TensorStore:
         return found.masked_fill_(blank.view(*blank.shape, *[1] * (found.dim() - blank.dim())), 0)
 
     def state_dict(self, slots: Index) -> dict[str, Any]:
-        return {"obs": self._rows(slots).cpu().numpy()}
+        return {"frame": self._rows(slots).cpu().numpy()}
 
     def load_state_dict(self, slots: Index, state: dict[str, Any]) -> None:
         rows = self._rows(slots)
-        check_shape("obs", state["obs"], tuple(rows.shape), np.dtype(str(rows.dtype).removeprefix("torch.")))
-        rows.copy_(self._torch.from_numpy(state["obs"]))
+        check_shape("frame", state["frame"], tuple(rows.shape), np.dtype(str(rows.dtype).removeprefix("torch.")))
+        rows.copy_(self._torch.from_numpy(state["frame"]))
 
     def _rows(self, slots: Index) -> Any:
         return self._tensor.view(len(slots), -1, *self._tensor.shape[1:])[:, : slots.shape[1]]
@@ -193,6 +200,11 @@ def make_store(compression: str, device: str, size: int, shape: tuple[int, ...],
     if compression != "none":
         return DeflatedStore(size, shape, dtype)
     return ArrayStore(size, shape, dtype) if device == "cpu" else TensorStore(size, shape, dtype, device)
+
+
+def _as_bytes(array: Any, rows: int) -> Any:
+    """A view `[rows, bytes]` of a contiguous array."""
+    return array.reshape(rows, -1).view(np.uint8)
 
 
 def _blanked(obs: Any, blank: Any) -> Any:
