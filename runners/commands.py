@@ -11,9 +11,12 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from qladder.envs.errors import UserError
+from qladder.runners.stop import StoppedError
 
 Json = Annotated[bool, arg(help="Print one JSON object on standard output and nothing else.")]
 Out = Annotated[str, arg(help="Folder for what is written.")]
+
+STATUS = {"finished": 0, "interrupted": 130, "terminated": 143}
 
 flags: dict[str, Any] = {}  # the --section.field values of this call, by section; `runners.cli` fills them in
 
@@ -73,8 +76,7 @@ def train(
             f"{result['exit_reason']} at {result['agent_steps']:,} agent steps, saved; go on with --resume",
             file=sys.stderr,
         )
-    codes = {"finished": 0, "interrupted": 130, "terminated": 143}
-    sys.exit(codes[result["exit_reason"]])
+    sys.exit(STATUS[result["exit_reason"]])
 
 
 def plan(
@@ -196,7 +198,11 @@ def suite(
     """
     from qladder.runners.suite import run_suite
 
-    result = run_suite(suite, seeds=seeds, jobs=jobs, out=out, progress=True)
+    try:
+        result = run_suite(suite, seeds=seeds, jobs=jobs, out=out, progress=True)
+    except StoppedError as stopped:
+        print(f"{stopped}: the runs under way are saved; the same command goes on", file=sys.stderr)
+        sys.exit(STATUS[str(stopped)])
     if json:
         _print_json(result.to_json())
     else:
@@ -306,13 +312,14 @@ def _some(folders: list[Path], usage: str) -> None:
 
 def _score(evaluation: dict[str, Any]) -> str:
     low, high = evaluation["interval"]
+    interval = "" if low is None else f" [{low:.6g}, {high:.6g}]"  # one episode has none
     played = f"{evaluation['episodes']} episodes"
     if evaluation["exact"] is not None and evaluation["mean"] == evaluation["exact"]:
         best = evaluation["optimal_return_in_limit"]
         return f"return {evaluation['mean']:.6g} exactly (optimum {best:.6g})"
     human = evaluation["human_normalized"]
     extra = "" if human is None else f", human-normalised {human:.3f}"
-    return f"return {evaluation['mean']:.6g} [{low:.6g}, {high:.6g}], IQM {evaluation['iqm']:.6g}, {played}{extra}"
+    return f"return {evaluation['mean']:.6g}{interval}, IQM {evaluation['iqm']:.6g}, {played}{extra}"
 
 
 def _print_json(value: Any) -> None:

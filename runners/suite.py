@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -24,6 +26,7 @@ from qladder.runners.report import write_report
 from qladder.runners.run_folder import has_settings, run_name, write_json
 from qladder.runners.runs import find_runs
 from qladder.runners.settings import Table, build, read_toml
+from qladder.runners.stop import Stop, StoppedError
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,16 @@ def run_suite(
     """Runs what is missing, `jobs` at a time (by default one per core, each with one thread), and writes the report.
 
     Raises:
-        UserError: no such suite, or settings in it that do not fit.
+        UserError: no such suite, settings in it that do not fit, or an `out` that is no folder.
+        StoppedError: Ctrl-C or SIGTERM; the runs under way were saved and go on when it is called again.
     """
     for flag, value in (("--seeds", seeds), ("--jobs", jobs)):
         if value is not None and value < 1:
             raise UserError(f"{flag} {value}: must be at least 1")
     suite = load_suite(name)
     folder = Path(out) if out is not None else Path("runs") / Path(name).stem
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder}: is a file, not a folder")
     all_jobs = list(_jobs(suite, folder, seeds or suite.seeds))
     missing = [job for job in all_jobs if not job.done()]
     if progress:
@@ -164,29 +170,71 @@ def _task(table: Table, where: str) -> Table:
 
 
 def _jobs(suite: Suite, folder: Path, seeds: int) -> Iterator[Job]:
-    for task in suite.tasks:
+    taken: dict[Path, int] = {}
+    for number, task in enumerate(suite.tasks, start=1):
         for seed in range(seeds):
             config = resolve(task.agent, task.env, task.table(seed))
-            yield Job(task, seed, config, folder / run_name(config))
+            job = Job(task, seed, config, folder / run_name(config))
+            if taken.setdefault(job.folder, number) != number:
+                raise UserError(
+                    f"suite tasks {taken[job.folder]} and {number} are both {task.agent} on {task.env}, whose runs "
+                    "would share a folder: put one of them into a suite of its own"
+                )
+            yield job
+
+
+class _Children:
+    """The processes under way; each in a session of its own, so that Ctrl-C reaches them by `stop` alone, once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def run(self, command: list[str], **kwargs: Any) -> int:
+        """The exit status, -SIGTERM where it was not even begun."""
+        with self._lock:
+            if self._stopped:
+                return -signal.SIGTERM
+            child = subprocess.Popen(command, start_new_session=True, **kwargs)
+            self._running.add(child)
+        status = child.wait()
+        with self._lock:
+            self._running.discard(child)
+        return status
+
+    def stop(self) -> None:
+        """Has all of them save and end; nothing is begun any more."""
+        with self._lock:
+            self._stopped = True
+            for child in self._running:
+                child.terminate()
 
 
 def _run_all(jobs: list[Job], side_by_side: int, progress: bool) -> list[dict[str, Any]]:
     failed = []
     started = time.monotonic()
-    with ThreadPoolExecutor(side_by_side) as pool:
-        futures = {pool.submit(_run_one, job): job for job in jobs}
-        for done, future in enumerate(as_completed(futures), start=1):
-            job = futures[future]
-            reason = future.result()
-            if reason is not None:
-                failed.append({"run": str(job.folder), "reason": reason})
-            if progress:
-                word = "failed" if reason is not None else "done"
-                say(f"{done} of {len(jobs)}: {job.folder.name} {word} ({time.monotonic() - started:.0f} s)")
+    children = _Children()
+    with ThreadPoolExecutor(side_by_side) as pool, Stop() as stop:
+        try:
+            futures = {pool.submit(_run_one, job, children): job for job in jobs}
+            stop.at_once()
+            for done, future in enumerate(as_completed(futures), start=1):
+                job = futures[future]
+                reason = future.result()
+                if reason is not None:
+                    failed.append({"run": str(job.folder), "reason": reason})
+                if progress:
+                    word = "failed" if reason is not None else "done"
+                    say(f"{done} of {len(jobs)}: {job.folder.name} {word} ({time.monotonic() - started:.0f} s)")
+        except StoppedError:
+            pool.shutdown(wait=False, cancel_futures=True)
+            children.stop()
+            raise
     return failed
 
 
-def _run_one(job: Job) -> str | None:
+def _run_one(job: Job, children: _Children) -> str | None:
     """Trains in a process of its own; why it failed, or None. A half-done run of the same settings goes on."""
     import tomli_w
 
@@ -200,9 +248,7 @@ def _run_one(job: Job) -> str | None:
         command.append("--resume")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with log.open("w", encoding="utf-8") as output:
-        status = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
-        ).returncode
+        status = children.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
     settings.unlink()
     if status == 0:
         log.unlink()
@@ -222,7 +268,7 @@ def _results(name: str, comparison: Comparison, passed: list[Table], finished: l
         "machines": sorted({f"{m['machine']['processor']}, {m['machine']['cores']} cores" for m in manifests}),
         "versions": [dict(t) for t in sorted({tuple(m["versions"].items()) for m in manifests})],
         "started": min(m["started"] for m in manifests),
-        "ended": max(m["ended"] for m in manifests),
+        "ended": max((m["ended"] for m in manifests if m["ended"]), default=None),  # none: killed at the very end
         "passed": passed,
         **comparison.to_json(),
     }

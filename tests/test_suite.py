@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import OUTSIDE, qladder
+from processes import OUTSIDE, environment, qladder
 
 from qladder.envs.errors import UserError
 from qladder.runners import train
@@ -141,6 +145,37 @@ def test_a_suite_of_which_nothing_succeeds_says_so(place: Path) -> None:
     assert told["passed"] == [
         {"agent": "dqn", "env": "Pendulum-v1", "at_least": 1.0, "passed": 0, "seeds": 0, "scores": []}
     ]
+
+
+def test_ctrl_c_saves_what_runs_and_begins_nothing_more(place: Path) -> None:
+    task = '[[task]]\nagent = "q-learning"\nenv = "{}"\nsteps = 100_000_000\n'
+    text = 'summary = ""\nseeds = 1\n' + task.format("FrozenLake-v1") + task.format("Taxi-v4")
+    (place / "long.toml").write_text(text)
+    command = [sys.executable, "-m", "qladder.runners", "suite", "long.toml", "--jobs", "1", "--out", "o"]
+    process = subprocess.Popen(command, cwd=place, env=environment(place), stderr=subprocess.PIPE, text=True)
+    run = place / "o" / "q-learning__FrozenLake-v1__s0"
+    deadline = time.monotonic() + 60
+    while not ((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size):
+        assert time.monotonic() < deadline
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "saved; the same command goes on" in error
+    assert "Traceback" not in error
+    assert list((run / "checkpoints").glob("step-*"))
+    assert json.loads((run / "manifest.json").read_text())["exit_reason"] == "terminated"
+    assert not (place / "o" / "q-learning__Taxi-v4__s0").exists()
+
+
+def test_two_tasks_of_one_folder_and_a_file_for_a_folder_are_refused(tmp_path: Path) -> None:
+    task = '[[task]]\nagent = "random"\nenv = "Taxi-v4"\nsteps = {}\n'
+    (tmp_path / "s.toml").write_text('summary = ""\nseeds = 1\n' + task.format(9) + task.format(8))
+    with pytest.raises(UserError, match="suite tasks 1 and 2 are both random on Taxi-v4"):
+        run_suite(str(tmp_path / "s.toml"), out=str(tmp_path / "o"))
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        run_suite("toy-text", out=str(tmp_path / "s.toml"))
 
 
 @pytest.mark.parametrize(
