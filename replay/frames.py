@@ -160,8 +160,9 @@ class UniformReplay:
         Raises:
             ValueError: the state is of a replay of another shape; nothing was changed.
         """
-        if state["compression"] != self._compression:
-            raise ValueError(f"a replay with compression '{state['compression']}', not '{self._compression}'")
+        compression = state.get("compression", "none")  # there was no other
+        if compression != self._compression:
+            raise ValueError(f"a replay with compression '{compression}', not '{self._compression}'")
         theirs, ours = (len(state["written"]), state["stack"]), (len(self._ring.written), self._stack)
         if theirs != ours:
             raise ValueError("a replay of {} environments and stacks of {}, not {} and {}".format(*theirs, *ours))

@@ -33,10 +33,11 @@ def bench(
 ) -> dict[str, Any]:
     """Medians over `rounds` of each part, `seconds` a time, in turn: what `qladder bench --json` prints.
 
-    One update of a batch for every four agent steps, at a tenth of random actions. The floor of four agent steps is the
-    update's arithmetic at this machine's matrix-product rate (bfloat16 where the learner is `cpu-bf16`), four
-    environment steps and four actions; environments step on all cores, so no part is counted twice. `peers` take their
-    turns in the same rounds, four times as long, since they do whole updates at a fraction of the rate.
+    By default one update of a batch for every four agent steps, at a tenth of random actions. The floor of four agent
+    steps is their updates' arithmetic at this machine's matrix-product rate (bfloat16 where the learner is
+    `cpu-bf16`), four environment steps and four actions; environments step on all cores, so no part is counted twice.
+    `peers` take their turns in the same rounds, four times as long, since they do whole updates at a fraction of the
+    rate.
 
     Raises:
         UserError: an environment of which no pictures come, settings that do not fit, or peers that are not installed.
@@ -70,7 +71,8 @@ def bench(
 
 def table(result: Mapping[str, Any]) -> list[str]:
     """The lines that `qladder bench` prints."""
-    parts, rate = result["parts"], result["steps_per_second"]
+    parts, rate, updates = (result[k] for k in ("parts", "steps_per_second", "updates_per_4_steps"))
+    count = f"{updates:g} update{'' if updates == 1 else 's'}"
     gflop, gflops, floor = (result[k] for k in ("gflop_per_update", "matrix_product_gflops", "floor_ms_of_4"))
     units = {"environment": "per agent step", "acting": "per agent step", "update": "each", "sampling": "of it"}
     lines = [
@@ -84,7 +86,7 @@ def table(result: Mapping[str, Any]) -> list[str]:
         *lines,
         f"  whole loop  {parts['loop']['ms']:9.3f} ms per 4 agent steps  {rate:,.0f} agent steps/s",
         f"  floor       {floor:9.3f} ms                     the loop reaches {parts['loop']['share_of_floor']:.0%}",
-        f"              ({gflop:.3f} GFLOP at {gflops:,.0f} GFLOP/s, 4 environment steps, 4 actions)",
+        f"              ({count} of {gflop:.3f} GFLOP at {gflops:,.0f} GFLOP/s, 4 environment steps, 4 actions)",
         *(
             f"{name}: {peer['steps_per_second']:,.0f} agent steps/s; qladder is {peer['ratio']:.2f} times as fast "
             f"[{min(peer['ratios']):.2f}, {max(peer['ratios']):.2f}]"
@@ -194,17 +196,19 @@ def _against(times: Mapping[str, list[float]], peer: str) -> dict[str, Any]:
 def _result(config: Config, parts: _Parts, times: Mapping[str, list[float]]) -> dict[str, Any]:
     ms = {name: float(np.median(t)) for name, t in times.items()}
     gflops = 2 * 1024**3 / ms["matrix_product"] / 1e6
-    of_four = {"environment": 4 * ms["environment"], "acting": 4 * ms["acting"], "update": ms["update"]}
+    updates = 4 * config.run.updates / config.run.update_every
+    of_four = {"environment": 4 * ms["environment"], "acting": 4 * ms["acting"], "update": updates * ms["update"]}
     arithmetic = parts.flop / gflops / 1e6
-    floor = arithmetic + of_four["environment"] + of_four["acting"]
+    floor = updates * arithmetic + of_four["environment"] + of_four["acting"]
     loop = 4 * ms["loop"]
     shares = {name: {"ms": ms[name], "share_of_loop": value / loop} for name, value in of_four.items()}
-    shares["sampling"] = {"ms": ms["sampling"], "share_of_loop": ms["sampling"] / loop}
+    shares["sampling"] = {"ms": ms["sampling"], "share_of_loop": updates * ms["sampling"] / loop}
     shares["update"]["share_of_floor"] = arithmetic / ms["update"]
     return {
         "env": config.env.id,
         "num_envs": parts.num_envs,
         "learner": parts.learner,
+        "updates_per_4_steps": updates,
         "threads": torch.get_num_threads(),
         **provenance(),
         "steps_per_second": 1000 / ms["loop"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +33,11 @@ class EnvConfig:
     """Arguments of the environment itself, e.g. --env.kwargs.is_slippery false."""
     wrappers: tuple[str, ...] = ()
     """Your own wrappers, each module:function, innermost first."""
+
+    @property
+    def variant(self) -> str:
+        """What makes it another environment than its id says, for people; empty where nothing does."""
+        return ", ".join([*(f"{name}={value}" for name, value in sorted(self.kwargs.items())), *self.wrappers])
 
 
 @dataclass(frozen=True)
@@ -254,8 +259,3 @@ def _sections(table: Mapping[str, Any], where: str) -> Table:
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: '{name}' is a section, not a value")
     return dict(table)
-
-
-def run_fields() -> list[str]:
-    """The names of the run section's fields."""
-    return [f.name for f in fields(RunConfig)]

@@ -109,5 +109,7 @@ def evaluate(run: Path | str, episodes: int | None = None, seed: int | None = No
     """Evaluates a run's newest good weights by its protocol; what `qladder evaluate --json` prints."""
     if episodes is not None and episodes < 1:
         raise UserError(f"--episodes {episodes}: must be at least 1")
+    if seed is not None and seed < 0:
+        raise UserError(f"--seed {seed}: must be at least 0")
     config, policy, agent_steps = load_run(run)
     return evaluate_policy(config, policy, agent_steps=agent_steps, episodes=episodes, seed=seed)

@@ -29,12 +29,12 @@ class Metrics:
         except OSError as error:
             self._lost_board(error)
 
-    def write(self, clocks: Clocks, episodes: int, values: Mapping[str, Any]) -> None:
-        """One measurement; values may be 0-d tensors. They are on their way to the disk when this returns."""
+    def write(self, clocks: Clocks, episodes: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """One measurement; values may be 0-d tensors. The record is on its way to the disk when this returns."""
         plain = {tag: float(value) for tag, value in values.items()}
-        if clocks.agent_steps == self._resumed_at and self._there.issuperset(plain):
-            return  # it was measured before the run was resumed
         record = {**clocks._asdict(), "episodes": episodes, **plain}
+        if clocks.agent_steps == self._resumed_at and self._there.issuperset(plain):
+            return record  # it was measured before the run was resumed
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -47,6 +47,7 @@ class Metrics:
                 self._board.add_event(event)
             except OSError as error:
                 self._lost_board(error)
+        return record
 
     def close(self) -> None:
         """Flushes both files."""

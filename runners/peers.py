@@ -38,6 +38,11 @@ class StableBaselines3:
         gymnasium.register_envs(ale_py)
         run, agent = config.run, config.agent
         together = num_envs > 1
+        if together and num_envs * run.updates % run.update_every:
+            raise UserError(
+                f"--peers: {run.updates} updates per {run.update_every} agent steps are no whole number after each "
+                f"step of {num_envs} environments, which is how Stable-Baselines3 counts"
+            )
         env = make_atari_env(
             config.env.id,
             n_envs=num_envs,
@@ -72,7 +77,7 @@ class StableBaselines3:
         self._go(WARM_UP + 10 * self._chunk)
 
     def loop(self) -> int:
-        """The least number of agent steps that hold whole updates; how many they were."""
+        """Ten times the least number of agent steps that hold whole updates; how many they were."""
         before = int(self._model._n_updates)
         self._go(10 * self._chunk)
         self.updates = int(self._model._n_updates) - before

@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +119,17 @@ def replace_file(beside: Path, path: Path) -> None:
 
 
 def same_run(path: Path, config: Config) -> None:
-    """UserError, naming the first field that differs, unless `config` is that of the run in `path` (steps aside)."""
+    """UserError, naming what differs, unless `config` is that of the run in `path` (steps aside)."""
     from qladder.runners.config import resolve
 
     old = resolve(None, None, {}, path / "config.toml")
+    manifest = path / "manifest.json"
+    made_under = json.loads(manifest.read_text(encoding="utf-8"))["protocol"]["hash"] if manifest.exists() else None
+    if made_under not in (None, config.protocol.hash):
+        raise UserError(
+            f"--resume: protocol {config.protocol.name} was {made_under} and is {config.protocol.hash} now; "
+            "a run keeps its rules"
+        )
     longer = ("steps", "episodes", "eval_every", "checkpoint_every", "device")
     for section, now in config.table().items():
         for name, value in now.items():
@@ -132,11 +138,6 @@ def same_run(path: Path, config: Config) -> None:
                 raise UserError(
                     f"--resume: {section}.{name} was {before!r} and is {value!r} now; a run keeps its settings"
                 )
-
-
-def with_steps(config: Config, steps: int) -> Config:
-    """The same settings for another number of agent steps."""
-    return replace(config, run=replace(config.run, steps=steps))
 
 
 def _git() -> dict[str, Any] | None:

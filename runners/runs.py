@@ -69,7 +69,7 @@ class RunSummary:
     """What a run folder's `summary.json` says, and where it lies."""
 
     agent: str
-    env: str
+    env: str  # the id, and the variant where there is one: another environment
     family: str
     seed: int
     protocol: ProtocolStamp
@@ -83,6 +83,7 @@ class RunSummary:
     evaluation: FinalEvaluation | None
     curve: tuple[CurvePoint, ...]
     settings_hash: str
+    variant: str = ""  # of the environment: what was given to its constructor, and wrappers
     folder: Path = Path()
     manifest: dict[str, Any] = field(default_factory=dict)  # `manifest.json`, empty where there is none
 
@@ -149,7 +150,8 @@ def read_run(folder: Path | str) -> RunSummary:
         key = ".".join(str(part) for part in first["loc"])
         where = f"'{key}': " if key else ""
         raise UserError(f"{file}: {where}{first['msg'][:1].lower()}{first['msg'][1:]}") from None
-    return replace(run, folder=folder, manifest=_manifest(folder / "manifest.json"))
+    env = f"{run.env} ({run.variant})" if run.variant else run.env
+    return replace(run, env=env, folder=folder, manifest=_manifest(folder / "manifest.json"))
 
 
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:

@@ -34,6 +34,8 @@ def merge(*layers: Mapping[str, Any]) -> Table:
     for layer in layers:
         for key, value in layer.items():
             below = result.get(key)
+            if isinstance(value, Mapping) and isinstance(below, int | float):
+                below = _constant(below)  # part of a schedule over a number: the rest of it is that number's
             both = isinstance(value, Mapping) and isinstance(below, Mapping)
             result[key] = merge(below, value) if both else merge(value) if isinstance(value, Mapping) else value  # type: ignore[arg-type]
     return result
@@ -85,7 +87,7 @@ def build(cls: type, table: Mapping[str, Any], where: str) -> Any:
 
     complete = _complete(cls, table, where)
     try:
-        return TypeAdapter(cls).validate_json(json.dumps(complete), strict=True)
+        return TypeAdapter(cls).validate_json(json.dumps(complete, default=str), strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
         path = ".".join(str(p) for p in problem["loc"] if not _is_branch(p))
@@ -158,12 +160,17 @@ def _coerce(hint: Any, value: Any, default: Any, where: str) -> Any:
             and isinstance(nested, type)
             and issubclass(nested, Schedule)
         ):
-            return {"start": value, "end": value, "over": 0}
+            return _constant(value)
         if isinstance(value, Mapping):
             return _complete(nested, merge(default, value) if isinstance(default, Mapping) else value, where)  # type: ignore[arg-type]
     if any(typing.get_origin(o) is tuple for o in options) and isinstance(value, str | int | float):
         return [value]
     return value
+
+
+def _constant(value: float) -> Table:
+    """The schedule that a number stands for."""
+    return {"start": value, "end": value, "over": 0}
 
 
 def _plain(value: Any, none: Any = "none") -> Any:

@@ -31,6 +31,7 @@ from qladder.runners.run_folder import (
     write_config,
     write_json,
 )
+from qladder.runners.runs import read_metrics
 from qladder.runners.stop import Stop, StoppedError
 
 Result = dict[str, Any]
@@ -63,7 +64,7 @@ def train(
         DivergedError: a loss or a weight is not finite any more; so are they.
     """
     resolved = resolve(agent, env, settings or {}, config)
-    if name is not None and Path(name).name != name:
+    if name is not None and (Path(name).name != name or name == ".."):
         raise UserError(f"--name {name}: must be the name of a folder in --out, without a path")
     folder = Path(out) / (name or run_name(resolved))
     if resume and (folder / "config.toml").exists():
@@ -89,16 +90,17 @@ class _Run:
         self._frames_per_step = spec.frames_per_step
         self._policy = Policy(self._agent, spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
         self._truth: Truth | None = truth(config)
-        self._seconds_before, self._curve = 0.0, []
+        self._seconds_before = 0.0
         self._agent_steps = self._updates = episodes = 0
         restored = self._restore() if resume else None
         if restored is not None:
             self._agent_steps, self._updates, episodes = (restored[k] for k in ("agent_steps", "updates", "episodes"))
-            self._seconds_before, self._curve = restored["seconds"], restored["curve"]
+            self._seconds_before = restored["seconds"]
             self._env.close()
             self._env = make_environment(config, cls.batched, agent_steps=self._agent_steps)
         self._episodes = Episodes(self._env, episodes)
         self._metrics = Metrics(folder, keep_until=self._agent_steps if resume else None)
+        self._curve = [_point(record) for record in read_metrics(folder) if "eval/return" in record]
         self._manifest = identity(config, self._device, getattr(self._agent, "learner", None))
         self._progress = Progress(config, enabled=progress)
         self._started = self._logged_at = time.monotonic()
@@ -157,27 +159,25 @@ class _Run:
         }
         due = {action: (self._agent_steps // period + 1) * period for action, period in every.items()}
         next_due = min(*due.values(), run.steps)
-        episode_limit = run.episodes
-        episodes = self._episodes
+        episodes, limit = self._episodes, run.episodes
         moments = interact(self._env, self._agent, ratio, self._config.protocol.clip_rewards, self._agent_steps)
         for moment in moments:
             episodes.add(moment.time_step)
             if moment.metrics is not None:
                 self._latest = moment.metrics
-            if moment.agent_steps >= next_due or stop.signal is not None:
+            over = limit is not None and episodes.count >= limit
+            if moment.agent_steps >= next_due or over or stop.signal is not None:
                 self._take(moment)
+                if over or moment.agent_steps >= run.steps:
+                    self._log()
+                    return "finished"  # whoever called saves and evaluates
                 for action, period in every.items():
                     if moment.agent_steps >= due[action]:
                         action()
                         due[action] = (moment.agent_steps // period + 1) * period
                 next_due = min(*due.values(), run.steps)
-                if moment.agent_steps >= run.steps:
-                    return "finished"
                 if stop.signal is not None:
                     return stop.reason
-            if episode_limit is not None and episodes.count >= episode_limit:
-                self._take(moment)
-                return "finished"
         raise AssertionError("the loop has no end of its own")
 
     def _ratio(self) -> Ratio:
@@ -230,13 +230,11 @@ class _Run:
         self._add_to_curve(mean)
 
     def _add_to_curve(self, mean: float) -> None:
-        if self._curve and self._curve[-1]["agent_steps"] == self._agent_steps:
-            self._curve.pop()
-        else:
-            values = {"eval/return": mean, "time/seconds": self._seconds}
-            self._metrics.write(self._clocks, self._episodes.count, values)
-        point = {**self._clocks._asdict(), "episodes": self._episodes.count, "seconds": self._seconds, "mean": mean}
-        self._curve.append(point)
+        if not self._curve or self._curve[-1]["agent_steps"] < self._agent_steps:  # else a resumed run is at its end
+            record = self._metrics.write(
+                self._clocks, self._episodes.count, {"eval/return": mean, "time/seconds": self._seconds}
+            )
+            self._curve.append(_point(record))
         self._progress.evaluated(mean)
 
     def _finish(self, reason: str) -> Result:
@@ -248,6 +246,7 @@ class _Run:
         summary = {
             "agent": self._config.agent_name,
             "env": self._config.env.id,
+            "variant": self._config.env.variant,
             "family": self._config.family,
             "seed": self._config.run.seed,
             "protocol": protocol_stamp(self._config),
@@ -271,7 +270,6 @@ class _Run:
             **self._clocks._asdict(),
             "episodes": self._episodes.count,
             "seconds": self._seconds,
-            "curve": self._curve,
         }
         checkpoint.save(self._folder, self._agent_steps, {"agent": state, "run": counters})
 
@@ -282,9 +280,18 @@ class _Run:
         if found is None:
             say(f"{self._folder} holds no checkpoint: starting afresh")
             return None
-        checkpoint.drop_after(self._folder, found[1]["agent_steps"])
+        reached, steps = found[1]["agent_steps"], self._config.run.steps
+        if reached >= steps + self._env.spec.num_envs:
+            raise UserError(f"--resume: {self._folder} is at {reached} agent steps already, past --steps {steps}")
+        checkpoint.drop_after(self._folder, reached)
         say(f"going on from {found[0]}")
         return found[1]
+
+
+def _point(record: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation of metrics.jsonl as `summary.json` tells it."""
+    clocks = {name: record[name] for name in ("frames", "agent_steps", "updates", "episodes")}
+    return {**clocks, "seconds": record["time/seconds"], "mean": record["eval/return"]}
 
 
 def _enough_to_learn(config: Config, spec: EnvSpec) -> None:

@@ -58,7 +58,7 @@ def watch(run: Path | str, *, record: Path | None = None, episodes: int = 1, see
     recorder = None if record is None else _recorder(record)
     config, policy, _ = load_run(run)
     camera = _camera(config, policy.agent.batched, seed, live=record is None)
-    film = Film(camera, policy, episodes)
+    film = Film(camera, policy, episodes, seed)
     with contextlib.closing(camera), _drawing_errors(config.env.id):
         if recorder is None or record is None:
             _show(film, camera.rate, str(run))
@@ -168,8 +168,8 @@ def _camera(config: Config, batched: bool, seed: int, *, live: bool) -> Gym | At
 class Film:
     """Plays as it is iterated: the picture of an episode's start, then one for every agent step."""
 
-    def __init__(self, camera: Gym | Atari, policy: Policy, episodes: int) -> None:
-        self._camera, self._policy, self._episodes = camera, policy, episodes
+    def __init__(self, camera: Gym | Atari, policy: Policy, episodes: int, seed: int) -> None:
+        self._camera, self._policy, self._episodes, self._seed = camera, policy, episodes, seed
         self.returns: list[float] = []
         self.frames = 0
 
@@ -181,6 +181,7 @@ class Film:
     def _pictures(self) -> Iterator[Picture | None]:
         camera, policy = self._camera, self._policy
         env = camera.env
+        policy.reseed(self._seed, STREAM)
         obs = env.reset()
         first: Any = np.ones(1, np.bool_) if policy.agent.batched else True
         running = 0.0

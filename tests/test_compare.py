@@ -59,6 +59,14 @@ def test_unfinished_runs_are_told_apart_and_told(tmp_path: Path) -> None:
     ]
 
 
+def test_other_arguments_or_wrappers_make_another_environment(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1, 2])
+    write_seeds(tmp_path, "b", "X", [5, 6], variant="is_slippery=False")
+    result = compared(tmp_path)
+    assert [(s.env, s.agent) for s in result.scores] == [("X", "a"), ("X (is_slippery=False)", "b")]
+    assert result.pairs == []
+
+
 def test_metrics_skip_a_torn_last_line_only(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(b'{"agent_steps": 1}\n{"agent_steps": 2, "x": "\xc3')

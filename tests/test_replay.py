@@ -234,8 +234,8 @@ def test_state_goes_on_as_if_never_stopped(count: int, stack: int, compression: 
 
 def test_state_holds_only_what_was_written() -> None:
     few, many = (filled(count)[0].state_dict() for count in (2, 100))
-    assert few["obs"].shape == (3, 4, 3)  # two steps and two ends in the environment of one-step episodes
-    assert many["obs"].shape == (3, 20, 3)
+    assert few["frame"].shape == (3, 4, 3)  # two steps and two ends in the environment of one-step episodes
+    assert many["frame"].shape == (3, 20, 3)
 
 
 @pytest.mark.parametrize(
@@ -262,9 +262,19 @@ def test_state_of_other_observations() -> None:
     for shape, dtype in (((3, 4), "uint8"), ((3, 3), "int16")):
         spec = EnvSpec("other", 3, True, shape, dtype, None, 5, stack=3)
         other = UniformReplay(ReplayConfig(60, 2), spec, GAMMA, np.random.default_rng(0))
-        with pytest.raises(ValueError, match="'obs'"):
+        with pytest.raises(ValueError, match="'frame'"):
             other.load_state_dict(state)
         assert len(other) == 0
+
+
+def test_a_state_from_before_there_was_compression_is_an_uncompressed_one() -> None:
+    state = filled()[0].state_dict()
+    del state["compression"]
+    other = make()
+    other.load_state_dict(state)
+    np.testing.assert_equal({k: v for k, v in other.state_dict().items() if k in state}, state)
+    with pytest.raises(ValueError, match="compression 'none', not 'deflate'"):
+        make(compression="deflate").load_state_dict(state)
 
 
 def test_a_compressed_state_is_no_array_nor_of_other_observations() -> None:

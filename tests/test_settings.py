@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ def test_layers_win_in_their_order(tmp_path: Path) -> None:
     assert config.run.learning_starts == 1000  # the agent
     assert config.run.eval_episodes == 5  # the class
     assert config.sources[-2:] == (str(file), "flags")
+
+
+def test_a_part_of_a_schedule_keeps_the_number_below_it() -> None:
+    shipped = resolve("dqn", "ALE/Pong-v5", {}).agent.learning_rate
+    given = resolve("dqn", "ALE/Pong-v5", {"agent": {"learning_rate": {"end": 1e-6, "over": 9}}}).agent.learning_rate
+    assert shipped.start == shipped.end
+    assert (given.start, given.end, given.over) == (shipped.start, 1e-6, 9)
+
+
+def test_a_date_is_no_setting() -> None:
+    with pytest.raises(UserError, match=r"agent\.gamma"):
+        resolve("dqn", "CartPole-v1", {"agent": {"gamma": date(2026, 1, 1)}})
 
 
 def test_a_resolved_table_resolves_to_itself(tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from processes import qladder
 
 from qladder.envs.errors import UserError
 from qladder.envs.gym import GymEnv
@@ -20,6 +24,7 @@ from qladder.runners.evaluation import human_normalized
 from qladder.runners.loading import make_agent, make_environment, restore
 from qladder.runners.loop import Ratio, interact
 from qladder.runners.solve import solve
+from qladder.runners.stop import StoppedError
 
 SMALL = {"steps": 900, "log_every": 150, "eval_every": 300, "eval_episodes": 2, "checkpoint_every": 300}
 
@@ -111,6 +116,17 @@ def test_the_run_folder_holds_what_it_should(tmp_path: Path) -> None:
     assert not list(folder.rglob("*.pkl"))
 
 
+def test_one_episode_has_no_interval_and_a_seed_is_not_negative(tmp_path: Path) -> None:
+    run = Path(small("q-learning", tmp_path)["run"])
+    done = qladder("evaluate", str(run), "--episodes", "1", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"return \S+, IQM \S+, 1 episodes\n", done.stdout)
+    with pytest.raises(UserError, match="--seed -1: must be at least 0"):
+        evaluate(run, seed=-1)
+    with pytest.raises(UserError, match=r"--name \.\.: must be the name of a folder"):
+        train("q-learning", "CartPole-v1", out=tmp_path, name="..")
+
+
 def test_weights_are_loaded_as_they_were_evaluated(tmp_path: Path) -> None:
     result = small("dqn", tmp_path)
     again = evaluate(result["run"])
@@ -140,6 +156,56 @@ def test_a_run_is_resumed_with_its_own_settings_only(tmp_path: Path) -> None:
     small("q-learning", tmp_path)
     with pytest.raises(UserError, match=r"agent\.gamma was 0\.99 and is 0\.5 now"):
         train("q-learning", "CartPole-v1", settings={"agent": {"gamma": 0.5}, "run": SMALL}, out=tmp_path, resume=True)
+
+
+def test_a_run_is_resumed_under_its_own_rules_and_not_for_fewer_steps_than_it_made(tmp_path: Path) -> None:
+    run = Path(small("q-learning", tmp_path)["run"])
+    before = records(run)
+    with pytest.raises(UserError, match="is at 900 agent steps already, past --steps 500"):
+        train("q-learning", "CartPole-v1", settings={"run": {**SMALL, "steps": 500}}, out=tmp_path, resume=True)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["protocol"]["hash"] = "of older rules"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="protocol classic was of older rules"):
+        small_again("q-learning", tmp_path)
+    assert records(run) == before
+
+
+def test_the_curve_ends_with_the_score_and_the_last_episodes_are_logged(tmp_path: Path) -> None:
+    run = {"steps": 1000, "log_every": 300, "eval_every": 250, "eval_episodes": 2}
+    result = train("linear-q", "CartPole-v1", settings={"run": run}, out=tmp_path)
+    told, curve = records(result["run"]), json.loads((Path(result["run"]) / "summary.json").read_text())["curve"]
+    logged = [r for r in told if "eval/return" not in r]
+    scores = [(r["agent_steps"], r["eval/return"]) for r in told if "eval/return" in r]
+    assert [r["agent_steps"] for r in logged] == [300, 600, 900, 1000]
+    assert [steps for steps, _ in scores] == [250, 500, 750, 1000]
+    assert scores == [(p["agent_steps"], p["mean"]) for p in curve]
+    assert scores[-1][1] == result["evaluation"]["mean"]
+    assert logged[-1]["episodes"] == result["episodes"]
+
+
+def test_seconds_and_rates_are_of_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that moves one second with each agent step of training and a hundred with each of an evaluation."""
+    now = [0.0]
+    step = GymEnv.step
+
+    def ticking(env: GymEnv, action: Any) -> Any:
+        now[0] += 1 if env._stream.startswith("env") else 100
+        return step(env, action)
+
+    monkeypatch.setattr(GymEnv, "step", ticking)
+    clock = SimpleNamespace(monotonic=lambda: now[0], strftime=time.strftime)
+    monkeypatch.setattr("qladder.runners.training.time", clock)
+    run = {"steps": 400, "log_every": 100, "eval_every": 150, "eval_episodes": 1}
+    for steps in (400, 1000):  # made longer: the seconds go on
+        result = train(
+            "q-learning", "CartPole-v1", settings={"run": {**run, "steps": steps}}, out=tmp_path, resume=True
+        )
+        assert result["seconds"] == steps
+    told = records(result["run"], without_time=False)
+    assert [r["time/seconds"] for r in told] == [r["agent_steps"] for r in told]
+    rates = [r["time/steps_per_second"] for r in told if "eval/return" not in r]
+    assert rates == [1.0] * 10
 
 
 def test_a_bad_checkpoint_falls_back_to_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,6 +335,17 @@ def test_dqn_plays_states_vectors_and_pictures(env: str, tmp_path: Path) -> None
     run = {**SMALL, "steps": 300, "learning_starts": 100, "update_every": 4, "updates": 2}
     result = train("dqn", env, settings={"run": run, "env": {"num_envs": 4}}, out=tmp_path)
     assert (result["agent_steps"], result["updates"]) == (300, 100)
+
+
+def test_an_agent_step_of_atari_is_four_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise StoppedError("interrupted")  # as by Ctrl-C in the final evaluation
+
+    monkeypatch.setattr("qladder.runners.training.evaluate_policy", stopped)
+    settings = {"run": {"steps": 16, "eval_every": 100}, "env": {"num_envs": 2}}
+    result = train("random", "ALE/Pong-v5", settings=settings, out=tmp_path)
+    assert (result["agent_steps"], result["frames"], result["exit_reason"]) == (16, 64, "interrupted")
+    assert [(r["agent_steps"], r["frames"]) for r in records(result["run"])] == [(16, 64)]
 
 
 def test_human_normalised_scores() -> None:

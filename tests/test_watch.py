@@ -122,7 +122,7 @@ def test_atari_in_full_colour_and_real_time(tmp_path: Path) -> None:
     assert result["returns"] == play(config, policy, 1, 1, "watch")
     assert sum(milliseconds) == round(100 * result["frames"] / 15) * 10  # 60 frames a second, 4 a step
     screen = AtariScreen("ALE/Pong-v5", config.protocol, integer(1, "watch", 0))
-    shown, rng = [screen.reset()], generator(config.run.seed, "evaluation-epsilon")
+    shown, rng = [screen.reset()], generator(1, "watch-epsilon")
     last, total = False, 0.0
     while not last:  # the random agent's draws, as evaluation makes them
         rng.random(1)
