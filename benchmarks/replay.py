@@ -1,6 +1,6 @@
 """Memory and sampling time of a replay of Atari transitions, plain and compressed, filled by random play.
 
-python benchmarks/replay.py [--transitions 1000000] [--json] [GAME ...]
+python benchmarks/replay.py [--transitions 1000000] [--compression none deflate] [--json] [GAME ...]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 
 from qladder.envs.seeding import generator
 from qladder.replay.frames import UniformReplay
@@ -27,11 +28,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("games", nargs="*", default=GAMES, metavar="GAME")
     parser.add_argument("--transitions", type=int, default=1_000_000)
+    parser.add_argument("--compression", nargs="+", choices=["none", "deflate"], default=["none", "deflate"])
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     told = []
     for game in arguments.games or GAMES:
-        for compression in ("none", "deflate"):
+        for compression in arguments.compression:
             told.append(measure(game, compression, arguments.transitions))
             if not arguments.json:
                 print(line(told[-1]), flush=True)
