@@ -174,9 +174,10 @@ class BatchEnv:
 
 def _limit(own: int | None, protocol: Protocol, training: bool) -> int | None:
     """The episode's limit in agent steps; the protocol's caps count frames, and here a step is one frame."""
-    limit = own if own is not None else protocol.episode_cap
     cap = None if training else protocol.evaluation.episode_cap
-    return min((x for x in (limit, cap) if x is not None), default=None)
+    if cap is None:
+        return own if own is not None else protocol.episode_cap
+    return cap if own is None else min(own, cap)
 
 
 def _numbering(space: spaces.Space[Any]) -> Callable[[Any], int] | None:
