@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the training loop looks at, or as an exception that ends an evaluation."""
+"""Ctrl-C, SIGTERM and a closed terminal as a wish that the training loop looks at, or as the end of an evaluation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ class StoppedError(Exception):
 
 
 class Stop:
-    """While entered, the first SIGINT or SIGTERM is noted, or raised if `at_once`; a second acts as it always does."""
+    """While entered, the first SIGINT, SIGTERM or SIGHUP is noted, or raised if `at_once`; a second acts as always.
+
+    SIGHUP stays ignored where it was, as under `nohup`.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -23,7 +26,7 @@ class Stop:
     @property
     def reason(self) -> str:
         """`interrupted` or `terminated`."""
-        return "terminated" if self.signal == signal.SIGTERM else "interrupted"
+        return "interrupted" if self.signal == signal.SIGINT else "terminated"
 
     def at_once(self) -> None:
         """From here on a stop raises `StoppedError`, also one that was noted before."""
@@ -33,8 +36,9 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:

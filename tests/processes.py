@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 OUTSIDE = '''
@@ -63,6 +65,20 @@ def qladder(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.Comp
         timeout=timeout,
         check=False,
     )
+
+
+def stopped(number: int, *arguments: str, cwd: Path, run: Path) -> tuple[int, str]:
+    """Sends the signal once `run` has measured something; exit status and standard error."""
+    command = [sys.executable, "-m", "qladder.runners", *arguments]
+    process = subprocess.Popen(command, cwd=cwd, env=environment(cwd), stderr=subprocess.PIPE, text=True)
+    metrics, deadline = run / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert time.monotonic() < deadline
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            raise AssertionError(f"it ended with {process.wait(0.05)}")
+    process.send_signal(number)
+    _, error = process.communicate(timeout=30)
+    return process.returncode, error
 
 
 def environment(cwd: Path) -> dict[str, str]:

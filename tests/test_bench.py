@@ -29,6 +29,17 @@ def test_parts_floor_and_rate_belong_together() -> None:
     assert all(len(line) <= 100 for line in table(told))
 
 
+def test_a_floor_and_shares_count_the_updates_that_were_asked_for() -> None:
+    settings = {"run": {"threads": 1, "update_every": 8, "updates": 3}, "agent": {"learner": "eager"}}
+    told = bench("ALE/Pong-v5", settings, seconds=0.05, rounds=1)
+    parts = told["parts"]
+    arithmetic = 1.5 * 1000 * told["gflop_per_update"] / told["matrix_product_gflops"]
+    others = 4 * (parts["environment"]["ms"] + parts["acting"]["ms"])
+    assert told["floor_ms_of_4"] == pytest.approx(arithmetic + others)
+    assert parts["update"]["share_of_loop"] == pytest.approx(1.5 * parts["update"]["ms"] / parts["loop"]["ms"])
+    assert "(1.5 updates of 2.183 GFLOP" in table(told)[-1]
+
+
 def test_peers_are_an_extra_told_in_one_line() -> None:
     if importlib.util.find_spec("stable_baselines3"):
         pytest.skip("the extra peers is installed")
@@ -49,6 +60,9 @@ def test_peers_do_the_same_work_in_the_same_rounds() -> None:
         steps = peer.loop()
         assert peer.updates == steps / 4
         peer.close()
+    odd = resolve("dqn", "ALE/Pong-v5", {"run": {"threads": 1, "update_every": 16}})
+    with pytest.raises(UserError, match="1 updates per 16 agent steps are no whole number"):
+        StableBaselines3(odd, 8)
 
 
 def test_it_is_for_pictures() -> None:

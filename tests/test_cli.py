@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import OUTSIDE, environment, qladder
+from processes import OUTSIDE, environment, qladder, stopped
 
 
 @pytest.fixture
@@ -123,20 +122,12 @@ def test_a_diverging_run_stops_with_its_batch_and_leaves_good_checkpoints(place:
     assert "DivergedError" in json.loads((place / "runs" / "r" / "manifest.json").read_text())["exit_reason"]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_a_signal_saves_and_resume_goes_on(place: Path, number: int, status: int) -> None:
     flags = ["--name", "r", "--run.episodes", "none", "--run.log-every", "100"]
-    command = [sys.executable, "-m", "qladder.runners", *TRAIN, "--steps", "100000000", *flags]
-    process = subprocess.Popen(command, cwd=place, env=environment(place), stderr=subprocess.PIPE, text=True)
     metrics = place / "runs" / "r" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while not (metrics.exists() and metrics.stat().st_size):
-        assert time.monotonic() < deadline
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.05)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=30)
-    assert process.returncode == status
+    ended, error = stopped(number, *TRAIN, "--steps", "100000000", *flags, cwd=place, run=metrics.parent)
+    assert ended == status
     assert "--resume" in error
     assert "Traceback" not in error
     reached = int(error.split(" agent steps, saved")[0].split()[-1].replace(",", ""))

@@ -67,7 +67,11 @@ def gradients(network: QNetwork, pictures: Tensor) -> list[Tensor]:
     return [p.grad for p in network.parameters() if p.grad is not None]
 
 
-def test_bfloat16_values_and_gradients_are_those_of_float32(pictures: Tensor) -> None:
+@pytest.mark.parametrize("direct", [False, True])
+def test_bfloat16_values_and_gradients_are_those_of_float32(
+    direct: bool, pictures: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qladder.agents.networks.multiplies_low", lambda: direct)  # with AMX, and without
     exact, low = nature(), nature()
     low.lower()
     with torch.no_grad():

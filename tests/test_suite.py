@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import OUTSIDE, environment, qladder
+from processes import OUTSIDE, qladder, stopped
 
 from qladder.envs.errors import UserError
 from qladder.runners import train
@@ -151,17 +148,9 @@ def test_ctrl_c_saves_what_runs_and_begins_nothing_more(place: Path) -> None:
     task = '[[task]]\nagent = "q-learning"\nenv = "{}"\nsteps = 100_000_000\n'
     text = 'summary = ""\nseeds = 1\n' + task.format("FrozenLake-v1") + task.format("Taxi-v4")
     (place / "long.toml").write_text(text)
-    command = [sys.executable, "-m", "qladder.runners", "suite", "long.toml", "--jobs", "1", "--out", "o"]
-    process = subprocess.Popen(command, cwd=place, env=environment(place), stderr=subprocess.PIPE, text=True)
     run = place / "o" / "q-learning__FrozenLake-v1__s0"
-    deadline = time.monotonic() + 60
-    while not ((run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size):
-        assert time.monotonic() < deadline
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.05)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
-    assert process.returncode == 130
+    status, error = stopped(signal.SIGINT, "suite", "long.toml", "--jobs", "1", "--out", "o", cwd=place, run=run)
+    assert status == 130
     assert "saved; the same command goes on" in error
     assert "Traceback" not in error
     assert list((run / "checkpoints").glob("step-*"))
