@@ -41,7 +41,7 @@ def can_fold(kernel: int, stride: int) -> bool:
     return stride == FOLD and kernel % FOLD == 0
 
 
-def fold(pictures: Tensor) -> Tensor:
+def fold(pictures: Tensor, mean: int) -> Tensor:
     """uint8 `[B, C, H, W]` to bfloat16 `[B, C * 16, H / 4, W / 4]`, channels last: 4x4 pixels become channels.
 
     Few channels and a large stride are what convolutions are slowest at; the numbers are the same. Rows and columns
@@ -52,7 +52,13 @@ def fold(pictures: Tensor) -> Tensor:
     whole = pictures[:, :, : rows * FOLD, : columns * FOLD].contiguous()
     words = whole.view(torch.int32).view(batch, channels, rows, FOLD, columns)
     blocks = words.permute(0, 2, 4, 1, 3).contiguous()
-    return blocks.view(torch.uint8).view(batch, rows, columns, -1).to(LOW).permute(0, 3, 1, 2)
+    return _centred(blocks.view(torch.uint8).view(batch, rows, columns, -1), mean).permute(0, 3, 1, 2)
+
+
+def _centred(pixels: Tensor, mean: int) -> Tensor:
+    """uint8 to bfloat16, less `mean`: whole numbers of up to 256 either side of 0 are exact in bfloat16."""
+    low = pixels.to(LOW)
+    return low.sub_(mean) if mean else low
 
 
 def _blocks(weight: Tensor) -> Tensor:
@@ -72,13 +78,18 @@ def _unfold(grad: Tensor, channels: int) -> Tensor:
 class LowConvolutions(torch.autograd.Function):
     """Convolutions with ReLU on pictures, uint8 `[B, C, H, W]` to float32 `[B, K]`; no gradient for the pictures.
 
-    Pixels of 0 to 255 are exact in bfloat16, so the division by 255 is in the copy of the first weights, `low[0]`; a
-    first stride of 0 says that they are folded.
+    Pixels, less their `mean`, are exact in bfloat16, so the division by 255 is in the copy of the first weights,
+    `low[0]`; a first stride of 0 says that they are folded.
     """
 
     @staticmethod
-    def forward(ctx: Any, pictures: Tensor, strides: list[int], low: list[Tensor], *params: Tensor) -> Tensor:
-        h = fold(pictures) if strides[0] == 0 else pictures.to(LOW).contiguous(memory_format=torch.channels_last)
+    def forward(
+        ctx: Any, pictures: Tensor, mean: int, strides: list[int], low: list[Tensor], *params: Tensor
+    ) -> Tensor:
+        if strides[0] == 0:
+            h = fold(pictures, mean)
+        else:
+            h = _centred(pictures.contiguous(memory_format=torch.channels_last), mean)
         activations = [h]
         for i, stride in enumerate(strides):
             h = _convolution_relu(h, low[2 * i], low[2 * i + 1], [stride or 1] * 2)
@@ -100,7 +111,7 @@ class LowConvolutions(torch.autograd.Function):
             grad, weight, bias = torch.ops.aten.convolution_backward(grad, activations[i], weights[i], *args)
             found = [weight.float(), bias.float(), *found]
         found[0] = (found[0] if strides[0] else _unfold(found[0], ctx.channels)) / 255
-        return None, None, None, *found
+        return None, None, None, None, *found
 
 
 def _convolution_relu(h: Tensor, weight: Tensor, bias: Tensor, stride: list[int]) -> Tensor:

@@ -130,7 +130,14 @@ class DQN:
     def _network(self, weights: torch.Generator) -> QNetwork:
         config = self._config
         network = q_network(
-            config.network, config.hidden, self._spec, self._num_actions, weights, scale_inputs=config.scale_inputs
+            config.network,
+            config.hidden,
+            self._spec,
+            self._num_actions,
+            weights,
+            scale_inputs=config.scale_inputs,
+            pixel_mean=config.pixel_mean,
+            init=config.init,
         )
         return network.to(self._device)
 

@@ -23,6 +23,11 @@ class DQNConfig:
     """`auto`: by the observations (pictures or vectors)."""
     scale_inputs: bool = False
     """Bounded dimensions of a vector are scaled to [-1, 1] by the environment's bounds."""
+    pixel_mean: Annotated[int, Ge(0), Le(255)] = 0
+    """Taken off every pixel before the division by 255; the background's grey keeps filters from dying on it."""
+    init: Literal["fan-in", "he"] = "fan-in"
+    """Weights at the start: `fan-in` uniform within 1 / sqrt(inputs), torch's default; `he` as large as keeps the
+    signal's size through ReLUs (He et al. 2015), biases 0."""
     learner: Literal["auto", "eager", "cpu-bf16", "cuda-graph"] = "auto"
     """Arithmetic of the updates; auto: the fastest that the machine can do. `cpu-bf16` is for the Nature CNN,
     `cuda-graph` for a GPU and Adam."""

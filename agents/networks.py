@@ -66,9 +66,10 @@ class Pixels(nn.Module):
 class Convolutions(nn.Module):
     """uint8 `[B, C, H, W]` to features `[B, K]`: convolutions with ReLU, each (channels out, kernel, stride)."""
 
-    def __init__(self, shape: tuple[int, ...], layers: Sequence[tuple[int, int, int]]) -> None:
+    def __init__(self, shape: tuple[int, ...], layers: Sequence[tuple[int, int, int]], pixel_mean: int) -> None:
         super().__init__()
         channels, height, width = shape
+        self._mean = pixel_mean
         self.layers: nn.Sequential = nn.Sequential()
         self._format = torch.channels_last if min(height, width) >= NATURE_PIXELS else torch.contiguous_format
         for out, kernel, stride in layers:
@@ -82,8 +83,8 @@ class Convolutions(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self._low is not None:
             strides = [0 if self._folds else self._strides[0], *self._strides[1:]]
-            return LowConvolutions.apply(x, strides, self._low.tensors, *self._params())  # type: ignore[no-untyped-call]
-        h = x.float().contiguous(memory_format=self._format) / 255
+            return LowConvolutions.apply(x, self._mean, strides, self._low.tensors, *self._params())  # type: ignore[no-untyped-call]
+        h = (x.float().contiguous(memory_format=self._format) - self._mean) / 255
         for layer in self.layers:
             h = torch.relu(layer(h))
         return h.flatten(1)
@@ -139,11 +140,14 @@ def q_network(
     generator: torch.Generator,
     *,
     scale_inputs: bool = False,
+    pixel_mean: int = 0,
+    init: str = "fan-in",
 ) -> QNetwork:
     """A network by name.
 
     `auto` takes the Nature CNN (Mnih et al. 2015) for pictures of 36 pixels and more, a small one (one 3x3 convolution
     of 16 channels, as in MinAtar) for smaller pictures, else an MLP; `hidden` are the fully connected widths.
+    `pixel_mean` is taken off every pixel that convolutions see; `init` is a key of `INITIALISERS`.
 
     Raises:
         UserError: the named network does not fit the observations.
@@ -153,7 +157,7 @@ def q_network(
     if name == "mlp":
         torso, width = _vector_torso(spec, scale_inputs)
     else:
-        convolutions = Convolutions(spec.obs_shape, CONVOLUTIONS[name])
+        convolutions = Convolutions(spec.obs_shape, CONVOLUTIONS[name], pixel_mean)
         torso, width = [convolutions], convolutions.width
     layers = [*torso]
     for i, size in enumerate(hidden):
@@ -161,7 +165,7 @@ def q_network(
         layers += [Linear(width, size) if costly else nn.Linear(width, size), nn.ReLU()]
         width = size
     network = QNetwork(*layers, nn.Linear(width, num_actions))
-    _initialise(network, generator)
+    INITIALISERS[init](network, generator)
     return network
 
 
@@ -210,10 +214,26 @@ def _vector_torso(spec: EnvSpec, scale_inputs: bool) -> tuple[list[nn.Module], i
     return ([Pixels(), nn.Flatten()] if spec.obs_dtype == "uint8" and spec.obs_shape else [Floats()]), width
 
 
-def _initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Weights and biases uniform within 1 / sqrt(fan in), torch's own default, from our generator."""
-    for layer in network.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            bound = 1 / math.sqrt(layer.weight[0].numel())
-            for parameter in layer.parameters():
-                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+def _weighted(network: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+
+
+def _fan_in(network: nn.Module, generator: torch.Generator) -> None:
+    """Weights and biases uniform within 1 / sqrt(fan in), torch's own default."""
+    for layer in _weighted(network):
+        bound = 1 / math.sqrt(layer.weight[0].numel())
+        for parameter in layer.parameters():
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+
+def _he(network: nn.Module, generator: torch.Generator) -> None:
+    """Uniform weights of variance 2 / fan in before a ReLU (He et al. 2015), 1 / (3 fan in) in the end; biases 0."""
+    layers = _weighted(network)
+    for layer in layers:
+        bound = math.sqrt((6 if layer is not layers[-1] else 1) / layer.weight[0].numel())
+        nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+INITIALISERS = {"fan-in": _fan_in, "he": _he}
