@@ -1,4 +1,4 @@
-"""Q-learning with a deep network, replay and a frozen target network."""
+"""Q-learning with a deep network, replay and a frozen target network; from DQN to Rainbow by its settings."""
 
 from __future__ import annotations
 
@@ -9,31 +9,35 @@ import torch
 from torch import Tensor
 
 from qladder.agents.agent import EnvSpec, Metrics, Step
-from qladder.agents.dqn_config import DQNConfig
+from qladder.agents.dqn_config import DQNConfig, check_parts
+from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
 from qladder.agents.graph import ROWS, GraphedUpdates, GraphOfArray
 from qladder.agents.learner import choose_learner
 from qladder.agents.networks import QNetwork, q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
 from qladder.agents.schedules import Clocks
-from qladder.agents.td import q_target, td_loss
+from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
+from qladder.agents.values import Categorical, make_values, midpoints
 from qladder.envs.errors import DivergedError
 from qladder.envs.seeding import generator, integer
-from qladder.replay.frames import ReplayConfig, UniformReplay
+from qladder.replay.frames import FrameReplay, ReplayConfig
 
 
 class Learned(NamedTuple):
     """What an update computed; in a graph, until the next one."""
 
-    loss: Tensor  # mean over the batch
+    loss: Tensor  # mean over the batch, weighted
     q: Tensor  # [B, A]
     td: Tensor  # [B]
-    target: Tensor  # [B]
+    target: Tensor  # [B, K]
     reward: Tensor  # [B]
+    surprise: Tensor  # [B]
+    overflow: Tensor | None  # share of the targets' probability that the support cannot tell
 
 
 class DQN:
-    """Deep Q-network (Mnih et al. 2015): Watkins' target, a network in the table's place."""
+    """Deep Q-network (Mnih et al. 2015): Watkins' target, a network in the table's place; all else is settings."""
 
     Config = DQNConfig
     batched: ClassVar[bool] = True
@@ -42,16 +46,21 @@ class DQN:
     _graphed_best: GraphOfArray
 
     def __init__(self, config: DQNConfig, spec: EnvSpec, *, seed: int, device: str, replay: ReplayConfig) -> None:
+        check_parts(config, replay)
         self._config, self._spec, self._device = config, spec, torch.device(device)
         self._num_actions = finite_actions("dqn", spec)
-        self._rng = generator(seed, "explore")
-        self._replay = UniformReplay(replay, spec, config.gamma, generator(seed, "replay"), device)
+        self._replay = FrameReplay(replay, spec, config.gamma, generator(seed, "replay"), device)
         self._batch_size = replay.batch_size
+        self._values = make_values(config, self._device)
+        self._explore = Exploration(spec.num_envs, self._num_actions, config.explore_power, generator(seed, "explore"))
         weights = torch.Generator().manual_seed(integer(seed, "network"))
-        self._online, self._target = (self._network(weights) for _ in range(2))
+        self._online, self._target = (
+            q_network(config, spec, self._num_actions, weights).to(self._device) for _ in range(2)
+        )
         self._target.load_state_dict(self._online.state_dict())
         self._target.requires_grad_(False)
-        self.learner = choose_learner(config.learner, self._online, spec, self._device, config.optimizer, replay)
+        self._draws = torch.Generator().manual_seed(integer(seed, "draws"))  # noise and fractions
+        self.learner = choose_learner(config, self._online, spec, self._device, replay)
         if self.learner == "cpu-bf16":
             self._online.lower()
             self._target.lower()
@@ -60,8 +69,6 @@ class DQN:
         parameters = self._online.parameters()
         self._optimizer = make_optimizer(config.optimizer, parameters, self._rate, config.optimizer_eps)
         self._begin_graphs()
-        self._explore_left = np.zeros(spec.num_envs, np.int64)  # steps that the random action goes on
-        self._explore_action = np.zeros(spec.num_envs, np.int64)
         self._check_every = 1 if self._device.type == "cpu" else 1_000  # on a GPU each look at a number waits for it
         self._agent_steps = 0
         self._updates = 0
@@ -76,8 +83,13 @@ class DQN:
             return self._greedy(obs), None
         if first.any():  # after a resume environments start anew while the memory has episodes that still run
             self._replay.cut(first)
-        random, action = self._explore(first)
-        return (action if random.all() else np.where(random, action, self._greedy(obs))), None
+        if self._config.noisy:
+            self._online.resample(self._draws)
+            return self.values(obs, noisy=True).argmax(1).cpu().numpy(), None
+        random, action = self._explore(self._config.epsilon(self.clocks), first)
+        if not random.all():
+            action = np.where(random, action, self._greedy(obs))
+        return action, None
 
     def observe(self, step: Step) -> None:
         self._replay.add(step)
@@ -90,16 +102,20 @@ class DQN:
                 self._graphed.upload(self._replay.draw(updates * self._batch_size), updates)
             for _ in range(updates):
                 learned = self._update()
-        return {
+        metrics = {
             "loss/td": learned.loss.detach(),
             "q/mean": learned.q.detach().mean(),
             "q/td_error": learned.td.detach().abs().mean(),
         }
+        return metrics if learned.overflow is None else {**metrics, "q/support_overflow": learned.overflow}
 
-    def values(self, obs: Any) -> Tensor:
-        """Action values `[N, A]` of observations `[N, ...]`."""
+    def values(self, obs: Any, noisy: bool = False) -> Tensor:
+        """Action values `[N, A]` of observations `[N, ...]`; `noisy` with the latest noise, where there is any."""
         with torch.inference_mode():
-            return self._online(self._tensor(obs))
+            self._online.train(noisy)
+            q = self._q(self._online, self._tensor(obs))
+            self._online.train()
+        return q
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -107,9 +123,8 @@ class DQN:
             "target": self._target.state_dict(),
             "optimizer": optimizer_state(self._optimizer),
             "replay": self._replay.state_dict(),
-            "rng": self._rng.bit_generator.state,
-            "explore_left": self._explore_left,
-            "explore_action": self._explore_action,
+            "explore": self._explore.state_dict(),
+            "draws": self._draws.get_state(),
             "agent_steps": self._agent_steps,
             "updates": self._updates,
         }
@@ -122,37 +137,10 @@ class DQN:
         load_optimizer_state(self._optimizer, state["optimizer"])
         if "replay" in state:  # a checkpoint may have left it out
             self._replay.load_state_dict(state["replay"])
-        self._rng.bit_generator.state = state["rng"]
-        self._explore_left, self._explore_action = state["explore_left"], state["explore_action"]
+        self._explore.load_state_dict(state["explore"])
+        self._draws.set_state(state["draws"])
         self._agent_steps, self._updates = state["agent_steps"], state["updates"]
         self._begin_graphs()
-
-    def _network(self, weights: torch.Generator) -> QNetwork:
-        config = self._config
-        network = q_network(
-            config.network,
-            config.hidden,
-            self._spec,
-            self._num_actions,
-            weights,
-            scale_inputs=config.scale_inputs,
-            pixel_mean=config.pixel_mean,
-            init=config.init,
-        )
-        return network.to(self._device)
-
-    def _explore(self, first: Any) -> tuple[Any, Any]:
-        """Which environments act at random `[N]`, and the random actions `[N]`."""
-        starts = self._rng.random(len(first)) < self._config.epsilon(self.clocks)
-        action = self._rng.integers(self._num_actions, size=len(first))
-        if self._config.explore_power is None:
-            return starts, action
-        going_on = (self._explore_left > 0) & ~first
-        starts &= ~going_on
-        self._explore_action = np.where(going_on, self._explore_action, action)
-        length = self._rng.zipf(self._config.explore_power, size=len(first))
-        self._explore_left = np.where(going_on, self._explore_left - 1, np.where(starts, length - 1, 0))
-        return starts | going_on, self._explore_action
 
     def _greedy(self, obs: Any) -> Any:
         if self._graphed is not None and len(obs) == self._spec.num_envs:
@@ -161,20 +149,25 @@ class DQN:
 
     @torch.no_grad()
     def _best(self, obs: Tensor) -> Tensor:
-        return self._online(obs).argmax(1)
+        return self._q(self._online, obs).argmax(1)
 
     def _update(self) -> Learned:
         self._set_rate(self._config.learning_rate(self.clocks))
+        if self._config.noisy:
+            self._online.resample(self._draws)
+            self._target.resample(self._draws)
         if self._graphed is not None:
             learned: Learned = self._graphed()
         else:
-            batch = self._replay.sample(self._batch_size)
+            batch = self._replay.sample(self._batch_size, self._config.importance(self.clocks))
             names = ("obs", "next_obs", "action", "reward", "discount", "weight")
             learned = self._improve(**{name: self._tensor(getattr(batch, name)) for name in names})
         if self._updates % self._check_every == 0 and not learned.loss.isfinite():
             ranges = {"reward": learned.reward, "target": learned.target, "Q": learned.q.detach()}
             told = ", ".join(f"{name} {t.min():.4g} to {t.max():.4g}" for name, t in ranges.items())
             raise DivergedError(f"the loss is {learned.loss.item()} at update {self._updates}; in its batch: {told}")
+        if self._graphed is None and self._replay.prioritized:
+            self._replay.update(batch.index, learned.surprise.detach().cpu().numpy())
         self._updates += 1
         if self._updates % self._config.target_period == 0:
             self._copy_to_target()
@@ -184,9 +177,10 @@ class DQN:
         self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
     ) -> Learned:
         with torch.no_grad():
-            target = q_target(reward, discount, self._target(next_obs))
-        q = self._online(obs)
-        loss, td = td_loss(q, action, target, self._config.loss)
+            target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
+        fractions = self._fractions(len(obs))
+        out = self._online(obs, fractions)
+        loss, td, surprise = self._values.loss(of_action(out, action), target, fractions)
         mean_loss = (weight * loss).mean()
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(mean_loss)
@@ -194,7 +188,46 @@ class DQN:
             torch.nn.utils.clip_grad_norm_(self._online.parameters(), self._config.max_grad_norm, foreach=True)
         self._optimizer.step()
         self._online.refresh()
-        return Learned(mean_loss, q, td, target, reward)
+        return Learned(mean_loss, self._values.mean(out), td, target, reward, surprise, overflow)
+
+    def _bootstrap(
+        self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The targets `[B, K]`, and what of them overflows a support."""
+        config = self._config
+        fractions = self._fractions(len(obs))
+        out = self._target(next_obs, fractions)
+        next_q = self._values.mean(out) if fractions is None else self._q(self._target, next_obs)
+        if config.munchausen:
+            policy = softmax(next_q, config.munchausen_temperature)
+            reward = munchausen_reward(
+                reward,
+                discount,
+                self._q(self._target, obs),
+                action,
+                next_q,
+                scale=config.munchausen_scale,
+                temperature=config.munchausen_temperature,
+                floor=config.munchausen_floor,
+            )
+        else:
+            policy = greedy(self._q(self._online, next_obs) if config.double else next_q)
+        values = self._values
+        overflow = values.overflow(out, policy, reward, discount) if isinstance(values, Categorical) else None
+        return values.target(out, policy, reward, discount), overflow
+
+    def _q(self, network: QNetwork, obs: Tensor) -> Tensor:
+        """Action values `[B, A]`; of implicit quantiles, the mean at evenly spread fractions."""
+        fractions = None
+        if self._config.distribution == "implicit-quantile":
+            fractions = midpoints(self._config.act_fractions, self._device).expand(len(obs), -1)
+        return self._values.mean(network(obs, fractions))
+
+    def _fractions(self, batch: int) -> Tensor | None:
+        """Random ones `[B, K]` for an update of implicit quantiles."""
+        if self._config.distribution != "implicit-quantile":
+            return None
+        return torch.rand(batch, self._config.atoms, generator=self._draws).to(self._device)
 
     def _set_rate(self, rate: float) -> None:
         if self._graphed is not None:

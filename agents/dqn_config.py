@@ -7,37 +7,41 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from qladder.agents.network_config import NetworkConfig
 from qladder.agents.schedules import Probability, Schedule
+from qladder.envs.errors import UserError
 from qladder.replay.frames import ReplayConfig
 
 
 @dataclass(frozen=True)
-class DQNConfig:
-    """Deep Q-network (Mnih et al. 2015)."""
+class DQNConfig(NetworkConfig):
+    """Deep Q-network (Mnih et al. 2015) and its relatives."""
 
     replay: ClassVar[type | None] = ReplayConfig
 
     gamma: Annotated[float, Ge(0), Le(1)] = 0.99
     """Discount of one agent step."""
-    network: Literal["auto", "mlp", "small-cnn", "nature-cnn"] = "auto"
-    """`auto`: by the observations (pictures or vectors)."""
-    scale_inputs: bool = False
-    """Bounded dimensions of a vector are scaled to [-1, 1] by the environment's bounds."""
-    pixel_mean: Annotated[int, Ge(0), Le(255)] = 0
-    """Taken off every pixel before the division by 255; the background's grey keeps filters from dying on it."""
-    init: Literal["fan-in", "he"] = "fan-in"
-    """Weights at the start: `fan-in` uniform within 1 / sqrt(inputs), torch's default; `he` as large as keeps the
-    signal's size through ReLUs (He et al. 2015), biases 0."""
     learner: Literal["auto", "eager", "cpu-bf16", "cuda-graph"] = "auto"
     """Arithmetic of the updates; auto: the fastest that the machine can do. `cpu-bf16` is for the Nature CNN,
     `cuda-graph` for a GPU and Adam."""
-    hidden: tuple[Annotated[int, Gt(0)], ...] = (128, 128)
-    """Widths of the fully connected layers."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """`rmsprop` is the paper's: centred, decay 0.95, epsilon (there 0.01) inside the root."""
     learning_rate: Schedule = Schedule(1e-3, 1e-3, 0, "updates")  # noqa: RUF009 (frozen)
     optimizer_eps: Annotated[float, Gt(0)] = 1e-8
     loss: Literal["huber", "mse"] = "huber"
+    """Of a mean's TD error; quantiles have Huber's, categorical distributions the cross-entropy."""
+    double: bool = False
+    """The online network chooses the next action, the target network values it (van Hasselt et al. 2016)."""
+    munchausen: bool = False
+    """A softmax policy instead of the greedy one, a share of its log-probability as reward (Vieillard et al. 2020)."""
+    munchausen_scale: Annotated[float, Ge(0), Le(1)] = 0.9
+    """That share (alpha)."""
+    munchausen_temperature: Annotated[float, Gt(0)] = 0.03
+    """Of the softmax (tau)."""
+    munchausen_floor: Annotated[float, Le(0)] = -1.0
+    """The scaled log-probability is clipped to no less (l0)."""
+    importance: Probability = Probability(0.4, 1.0, 1_000_000)  # noqa: RUF009 (frozen)
+    """Exponent of the importance weights of a prioritised replay (beta)."""
     max_grad_norm: Annotated[float, Gt(0)] | None = None
     """Longer gradients are scaled down to this norm."""
     target_period: Annotated[int, Gt(0)] = 250
@@ -48,3 +52,27 @@ class DQNConfig:
     """Probability of a random action while exploring."""
     explore_power: Annotated[float, Gt(1)] | None = None
     """Random actions last a zeta-distributed number of steps, with this exponent (Dabney et al. 2021); none: one."""
+
+
+def check_parts(config: DQNConfig, replay: ReplayConfig) -> None:
+    """UserError, naming both, where two parts exclude each other or one lacks what it needs."""
+    support = config.support
+    epsilon = config.epsilon
+    wrong = {
+        "agent.munchausen with agent.double: its target has a policy of its own": config.munchausen and config.double,
+        f"agent.munchausen with replay.n_step = {replay.n_step}: its reward is one step's": config.munchausen
+        and replay.n_step > 1,
+        "agent.noisy with agent.epsilon above 0: the noise explores; --agent.epsilon 0": config.noisy
+        and (epsilon.start > 0 or epsilon.end > 0),
+        "agent.noisy with agent.explore_power: the noise explores": config.noisy and config.explore_power is not None,
+        "agent.distribution = 'categorical' without agent.support: it needs the lowest and highest return, e.g. "
+        "--agent.support -10 10": config.distribution == "categorical" and support is None,
+        f"agent.support = {support}: the lowest return first, then a higher one": support is not None
+        and not support[0] < support[1],
+        f"agent.loss = 'mse' with agent.distribution = '{config.distribution}': quantiles have Huber's": config.loss
+        == "mse"
+        and "quantile" in config.distribution,
+    }
+    for message, is_wrong in wrong.items():
+        if is_wrong:
+            raise UserError(message)

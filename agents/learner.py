@@ -8,7 +8,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from qladder.agents.networks import Convolutions, Linear, QNetwork
+from qladder.agents.dqn_config import DQNConfig
+from qladder.agents.networks import QNetwork
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay.frames import ReplayConfig
@@ -17,14 +18,15 @@ LARGEST_ERROR = 0.2  # rounding to 8 bits and the units that it flips make up to
 
 
 def choose_learner(
-    wanted: str, network: QNetwork, spec: EnvSpec, device: torch.device, optimizer: str, replay: ReplayConfig
+    config: DQNConfig, network: QNetwork, spec: EnvSpec, device: torch.device, replay: ReplayConfig
 ) -> str:
     """The back end by its name; `auto` takes the fastest that this machine has and that passes its self-test.
 
     Raises:
         UserError: one was asked for that can't be had.
     """
-    lacking = {"cuda-graph": _graph_lacks(device, optimizer, replay), "cpu-bf16": _bf16_lacks(network, device)}
+    wanted: str = config.learner
+    lacking = {"cuda-graph": _graph_lacks(config, device, replay), "cpu-bf16": _bf16_lacks(network, device)}
     why = lacking.get(wanted)
     if why is not None:
         raise UserError(f"--learner {wanted}: {why}; auto and eager work")
@@ -39,18 +41,25 @@ def choose_learner(
     return "cpu-bf16"
 
 
-def _graph_lacks(device: torch.device, optimizer: str, replay: ReplayConfig) -> str | None:
+def _graph_lacks(config: DQNConfig, device: torch.device, replay: ReplayConfig) -> str | None:
     if device.type != "cuda":
         return f"the device is {device.type}"
     if replay.compression != "none":
         return f"a compressed replay (replay.compression = '{replay.compression}') is not on the GPU"
-    return None if optimizer == "adam" else f"it is for adam, not {optimizer}"
+    parts = {
+        f"{config.optimizer} (it is for adam)": config.optimizer != "adam",
+        "a prioritised replay": replay.prioritized,
+        "noisy layers": config.noisy,
+        "implicit quantiles": config.distribution == "implicit-quantile",
+    }
+    found = [part for part, there in parts.items() if there]
+    return f"it does not do {found[0]}" if found else None
 
 
 def _bf16_lacks(network: QNetwork, device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"the device is {device.type}"
-    if not any(isinstance(m, Convolutions) for m in network) or not any(isinstance(m, Linear) for m in network):
+    if not network.costly:
         return "it is for the Nature CNN"
     if not torch.cpu._is_avx512_bf16_supported():
         return "this CPU has no bfloat16 instructions (avx512_bf16)"
@@ -69,5 +78,7 @@ def bf16_error(network: QNetwork, obs_shape: tuple[int, ...], batch: int = 32) -
 
 
 def _gradients(network: QNetwork, pictures: Tensor) -> list[Tensor]:
-    torch.autograd.backward(network(pictures).square().sum())
+    implicit = network.head.embedding is not None
+    fractions = [torch.linspace(0.1, 0.9, 3).expand(len(pictures), -1)] if implicit else []
+    torch.autograd.backward(network(pictures, *fractions).square().sum())
     return [p.grad for p in network.parameters() if p.grad is not None]

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from qladder.agents.dqn import DQN
 from qladder.agents.networks import QNetwork
-from qladder.agents.td import q_target, td_loss
+from qladder.agents.td import greedy, of_action
+from qladder.agents.values import Mean
 from qladder.replay.types import Batch
 from qladder.runners.config import resolve
 from qladder.runners.loading import make_agent, make_environment
@@ -81,13 +82,15 @@ def measure(game: str, steps: int, batches: int) -> list[dict[str, Any]]:
 
 
 def gradients(network: QNetwork, target: QNetwork, batch: Batch) -> list[Tensor]:
+    mean = Mean("huber")
     obs, next_obs, action, reward, discount = (
         torch.as_tensor(a) for a in (batch.obs, batch.next_obs, batch.action, batch.reward, batch.discount)
     )
     with torch.no_grad():
-        goal = q_target(reward, discount, target(next_obs))
+        next_q = target(next_obs)
+        goal = mean.target(next_q, greedy(mean.mean(next_q)), reward, discount)
     network.zero_grad(set_to_none=True)
-    torch.autograd.backward(td_loss(network(obs), action, goal, "huber")[0].mean())
+    torch.autograd.backward(mean.loss(of_action(network(obs), action), goal, None).loss.mean())
     return [p.grad.clone() for p in network.parameters() if p.grad is not None]
 
 

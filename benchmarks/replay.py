@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from qladder.envs.seeding import generator
-from qladder.replay.frames import UniformReplay
+from qladder.replay.frames import FrameReplay
 from qladder.replay.types import Step
 from qladder.runners.config import resolve
 from qladder.runners.loading import make_environment
@@ -50,7 +50,7 @@ def measure(game: str, compression: str, transitions: int) -> dict[str, Any]:
     check_replay(config.replay, env.spec)
     rng, n = np.random.default_rng(0), env.spec.num_envs
     before = resident()
-    replay = UniformReplay(config.replay, env.spec, config.agent.gamma, generator(0, "replay"))
+    replay = FrameReplay(config.replay, env.spec, config.agent.gamma, generator(0, "replay"))
     obs, adding = env.reset(), 0.0
     for _ in range(transitions // n):
         action = rng.integers(env.spec.num_actions, size=n)

@@ -1,4 +1,4 @@
-"""Uniform replay for N parallel environments that stores every frame once."""
+"""Replay for N parallel environments that stores every frame once, uniform or prioritised."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Gt
+from annotated_types import Ge, Gt, Le
 
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
+from qladder.replay.priorities import Priorities
 from qladder.replay.returns import n_step
 from qladder.replay.ring import Index, Ring
 from qladder.replay.store import BLOB_OVERHEAD, Store, check_shape, make_store
@@ -28,17 +29,23 @@ class ReplayConfig:
     batch_size: Annotated[int, Gt(0)] = 32
     compression: Literal["none", "deflate"] = "none"
     """`deflate` compresses observations without loss: Atari in a tenth of the memory, for some milliseconds a batch."""
+    prioritized: bool = False
+    """Drawn in proportion to the latest errors, not uniformly (Schaul et al. 2016)."""
+    priority_exponent: Annotated[float, Ge(0), Le(1)] = 0.5
+    """A transition's priority is its error to this power (there alpha); 0 is uniform."""
 
 
+PRIORITY = 32  # bytes at most: a sum tree has two numbers for each slot, and as many slots as a power of 2
 EXPECTED_RATIO = 5  # of compression, for counts beforehand: Atari games measured 6 to 45
 
 
-def bytes_per_slot(spec: EnvSpec, compression: str = "none") -> int:
+def bytes_per_slot(spec: EnvSpec, config: ReplayConfig) -> int:
     """Memory of one observation in the replay with all that belongs to it; with compression, what to reckon with."""
     shape, dtype = _frame(spec)
     frame = math.prod(shape) * np.dtype(dtype).itemsize
     rest = sum(np.dtype(dtype).itemsize for dtype in _fields(spec).values())
-    return rest + (frame if compression == "none" else frame // EXPECTED_RATIO + BLOB_OVERHEAD + 1)
+    rest += PRIORITY if config.prioritized else 0
+    return rest + (frame if config.compression == "none" else frame // EXPECTED_RATIO + BLOB_OVERHEAD + 1)
 
 
 def _frame(spec: EnvSpec) -> tuple[tuple[int, ...], Any]:
@@ -58,7 +65,7 @@ def _fields(spec: EnvSpec) -> dict[str, Any]:
     }
 
 
-class UniformReplay:
+class FrameReplay:
     """A ring per environment of single frames; stacks, n-step returns and successors are put together when sampled.
 
     Frames before the start of an episode are zeros. A `Batch` of stacks lies in buffers that the next call overwrites.
@@ -86,6 +93,7 @@ class UniformReplay:
         self._last, self._boundary, self._since_reset = (self._arrays[n] for n in ("last", "boundary", "since_reset"))
         self._compression = config.compression
         self.store: Store = make_store(config.compression, device, size, *_frame(spec))
+        self._priorities = Priorities(size, config.priority_exponent, rng) if config.prioritized else None
         self._episode_step = np.zeros(spec.num_envs, np.int64)
         self._back = np.arange(1 - spec.stack, 1)
         self._forward = np.arange(config.n_step)
@@ -96,9 +104,15 @@ class UniformReplay:
         return int(self._ring.span(self._stack - 1)[1].sum())
 
     @property
+    def prioritized(self) -> bool:
+        """Whether `update` matters."""
+        return self._priorities is not None
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all slots: of an array when full, of compressed observations as they are."""
-        return self.store.nbytes + sum(array.nbytes for array in self._arrays.values())
+        tree = 0 if self._priorities is None else self._priorities.nbytes
+        return self.store.nbytes + tree + sum(array.nbytes for array in self._arrays.values())
 
     def add(self, step: Step) -> None:
         """Takes in one agent step of all environments, fields `[N, ...]`."""
@@ -123,27 +137,32 @@ class UniformReplay:
             return
         newest = self._ring.newest(running)
         self._boundary[newest] = True
+        if self._priorities is not None:
+            self._priorities.leave(newest)
         longer = self._episode_step[running] > 1
         self._last[self._ring.shift(newest, np.full(len(newest), -1))[longer]] = True
         self._episode_step[running] = 0
 
-    def sample(self, n: int) -> Batch:
-        """`n` transitions, uniformly and independently.
+    def sample(self, n: int, importance: float = 0.0) -> Batch:
+        """`n` transitions, independently, with weights that undo this much of what priorities prefer.
 
         Raises:
             ValueError: no transition is complete yet.
         """
-        return self._batch(self._starts(n))
+        return self._batch(self._starts(n), importance)
 
     def draw(self, n: int) -> Picks:
         """As `sample`, but the observations stay in the `store`."""
         return self._picks(self._starts(n))
 
     def update(self, index: Any, priority: Any) -> None:
-        """Uniform replay has no priorities."""
+        """Takes the latest errors `[n]`, not negative, of what `sample` gave; a uniform replay has no use for them."""
+        if self._priorities is not None:
+            self._priorities.update(index, priority)
 
     def state_dict(self) -> dict[str, Any]:
         """The rings, as far as they are filled, with the sampling generator; the large arrays are views, not copies."""
+        slots = self._slots(self._ring.written)
         return {
             "compression": self._compression,
             "stack": self._stack,
@@ -151,7 +170,8 @@ class UniformReplay:
             "episode_step": self._episode_step.copy(),
             "rng": self._rng.bit_generator.state,
             **self._used(self._ring.written),
-            **self.store.state_dict(self._slots(self._ring.written)),
+            **self.store.state_dict(slots),
+            **({} if self._priorities is None else self._priorities.state_dict(slots)),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -166,10 +186,15 @@ class UniformReplay:
         theirs, ours = (len(state["written"]), state["stack"]), (len(self._ring.written), self._stack)
         if theirs != ours:
             raise ValueError("a replay of {} environments and stacks of {}, not {} and {}".format(*theirs, *ours))
+        if ("priority" in state) != (self._priorities is not None):
+            raise ValueError("a uniform replay, not a prioritised one, or the other way round")
         arrays = self._used(state["written"])
         for name, array in arrays.items():
             check_shape(name, state[name], array.shape, array.dtype)
-        self.store.load_state_dict(self._slots(state["written"]), state)
+        slots = self._slots(state["written"])
+        self.store.load_state_dict(slots, state)
+        if self._priorities is not None:
+            self._priorities.load_state_dict(slots, state)
         for name, array in arrays.items():
             array[:] = state[name]
         self._ring.written[:] = state["written"]
@@ -181,6 +206,8 @@ class UniformReplay:
         self.store.put(index, obs[:, -1] if self._stack > 1 else obs)
         self._boundary[index] = boundary
         self._since_reset[index] = np.minimum(self._episode_step[envs], self._stack - 1)
+        if self._priorities is not None:
+            (self._priorities.leave if boundary else self._priorities.enter)(index)
         return index
 
     def _starts(self, n: int) -> Index:
@@ -188,7 +215,7 @@ class UniformReplay:
         draws, missing = 0, n
         kept: list[Index] = []
         while missing:
-            index = self._ring.draw(missing, self._stack - 1, self._rng)
+            index = self._draw(missing)
             good = index[self._complete(index)]
             kept.append(good)
             missing -= len(good)
@@ -197,17 +224,24 @@ class UniformReplay:
                 raise ValueError("the replay holds no complete transition yet")
         return kept[0] if draws == 1 else np.concatenate(kept)
 
+    def _draw(self, n: int) -> Index:
+        """At most `n` slots whose stacks are whole."""
+        if self._priorities is None:
+            return self._ring.draw(n, self._stack - 1, self._rng)
+        index = self._priorities.draw(n)
+        return index[self._ring.reachable(index, self._stack - 1)]
+
     def _complete(self, index: Index) -> Any:
         complete = ~self._boundary[index]
         after = self._ring.age(index)
-        if after.min() < self._n_step:
+        if after.min(initial=self._n_step) < self._n_step:
             window = self._ring.shift(index[:, None], self._forward)
             ends = self._last[window] & (self._forward < after[:, None])
             complete &= (after >= self._n_step) | ends.any(1)
         return complete
 
-    def _batch(self, index: Index) -> Batch:
-        picks = self._picks(index)
+    def _batch(self, index: Index, importance: float = 0.0) -> Batch:
+        picks = self._picks(index, importance)
         if picks.blank is None:
             obs = self.store.take(picks.slots)
         elif self._buffer is None or self._buffer.shape[: picks.slots.ndim] != picks.slots.shape:
@@ -216,15 +250,18 @@ class UniformReplay:
             obs = self.store.take(picks.slots, picks.blank, self._buffer)
         return Batch(obs[0], picks.action, picks.reward, picks.discount, obs[1], picks.weight, picks.index)
 
-    def _picks(self, index: Index) -> Picks:
+    def _picks(self, index: Index, importance: float = 0.0) -> Picks:
         window = self._ring.shift(index[:, None], self._forward)
         reward, discount, length = n_step(self._reward[window], self._discount[window], self._last[window], self._gamma)
         slots, blank = np.stack([index, self._ring.shift(index, length)]), None
         if self._stack > 1:
             blank = -self._back > self._since_reset[slots][..., None]
             slots = self._ring.shift(slots[..., None], self._back)
-        action, weight = self._action[index].astype(np.int64), np.ones(len(index), np.float32)
-        return Picks(slots, blank, action, reward, discount, weight, index)
+        if self._priorities is None:
+            weight = np.ones(len(index), np.float32)
+        else:
+            weight = self._priorities.weights(index, importance)
+        return Picks(slots, blank, self._action[index].astype(np.int64), reward, discount, weight, index)
 
     def _used(self, written: Any) -> dict[str, Any]:
         """Views `[N, used]` of all but the observations, as far as any environment has `written` them."""

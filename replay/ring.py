@@ -50,6 +50,13 @@ class Ring:
         first = np.where(oldest > 0, oldest + history, 0)
         return first, np.maximum(self.written - 1 - first, 0)
 
+    def reachable(self, index: Index, history: int) -> NDArray[np.bool_]:
+        """Whether these slots are in the spans that `span` tells."""
+        _, count = self.span(history)
+        env, age = index // self.slots, self.age(index)
+        within: NDArray[np.bool_] = (age > 0) & (age <= count[env])
+        return within
+
     def draw(self, n: int, history: int, rng: np.random.Generator) -> Index:
         """`n` slots, uniformly over the spans of all environments, flat; ValueError where they are empty."""
         first, count = self.span(history)

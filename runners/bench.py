@@ -12,7 +12,7 @@ import torch
 from qladder.agents.networks import multiply_adds, q_network
 from qladder.envs.errors import UserError
 from qladder.envs.seeding import generator
-from qladder.replay.frames import UniformReplay
+from qladder.replay.frames import FrameReplay
 from qladder.replay.types import Step
 from qladder.runners.config import Config, resolve
 from qladder.runners.loading import make_agent, make_environment, set_up_torch
@@ -108,12 +108,12 @@ class _Parts:
         check_replay(config.replay, spec)
         self.agent = make_agent(config, spec, device)
         self.learner = getattr(self.agent, "learner", None)
-        self.replay = UniformReplay(config.replay, spec, config.agent.gamma, generator(0, "bench"))
+        self.replay = FrameReplay(config.replay, spec, config.agent.gamma, generator(0, "bench"))
         self.num_envs, self._rng = spec.num_envs, np.random.default_rng(0)
         self._actions, self._batch = spec.num_actions or 0, config.replay.batch_size
         ratio = Ratio(4 * self.num_envs, config.run.update_every, config.run.updates)
         self._moments = interact(self.env, self.agent, ratio, config.protocol.clip_rewards)
-        network = q_network(config.agent.network, config.agent.hidden, spec, self._actions, torch.Generator())
+        network = q_network(config.agent, spec, self._actions, torch.Generator())
         macs = multiply_adds(network, torch.zeros(1, *spec.obs_shape, dtype=torch.uint8))
         self.flop = (
             2 * self._batch * (4 * sum(macs) - macs[0])

@@ -20,7 +20,7 @@ def check_replay(config: ReplayConfig | None, spec: EnvSpec, *, limit: int | Non
     """
     if config is None:
         return 0
-    slot = bytes_per_slot(spec, config.compression)
+    slot = bytes_per_slot(spec, config)
     needed = config.capacity * slot
     free = available() if limit is None else limit
     if free is not None and needed + RESERVE > free:

@@ -11,7 +11,8 @@ import torch
 
 from qladder.agents.dqn import DQN
 from qladder.agents.optimizers import CentredRMSProp
-from qladder.agents.td import q_target, td_loss
+from qladder.agents.td import greedy, of_action
+from qladder.agents.values import Mean
 from qladder.envs.mdp import optimal_values
 from qladder.replay.types import Step
 from qladder.runners.config import Config, resolve
@@ -49,13 +50,15 @@ def test_a_linear_dqn_finds_the_values_of_value_iteration() -> None:
 
 def test_target_is_the_reward_at_termination_and_bootstraps_elsewhere() -> None:
     reward, discount = torch.tensor([1.0, 1.0]), torch.tensor([0.0, 0.99])
-    target = q_target(reward, discount, torch.tensor([[5.0, 7.0], [5.0, 7.0]]))
-    assert target.tolist() == pytest.approx([1.0, 7.93])
+    next_q = torch.tensor([[5.0, 7.0], [5.0, 7.0]])
+    target = Mean("mse").target(next_q[..., None], greedy(next_q), reward, discount)
+    assert target[:, 0].tolist() == pytest.approx([1.0, 7.93])
 
 
 def test_huber_gradient_is_the_clipped_td_error_over_the_batch() -> None:
     q = torch.tensor([[0.0, 1.0], [2.0, 0.0]], requires_grad=True)
-    loss, td = td_loss(q, torch.tensor([1, 0]), torch.tensor([4.0, 1.5]), "huber")
+    out = of_action(q[..., None], torch.tensor([1, 0]))
+    loss, td, _ = Mean("huber").loss(out, torch.tensor([[4.0], [1.5]]), None)
     loss.mean().backward()
     assert td.tolist() == [3.0, -0.5]
     assert loss.tolist() == [2.5, 0.125]
@@ -64,7 +67,7 @@ def test_huber_gradient_is_the_clipped_td_error_over_the_batch() -> None:
 
 
 def test_mse_is_half_the_square() -> None:
-    loss, _ = td_loss(torch.tensor([[1.0]]), torch.tensor([0]), torch.tensor([4.0]), "mse")
+    loss = Mean("mse").loss(torch.tensor([[1.0]]), torch.tensor([[4.0]]), None).loss
     assert loss.tolist() == [4.5]
 
 
@@ -93,7 +96,7 @@ def test_an_update_bootstraps_from_the_target_network() -> None:
     own = next(v for k, v in online.items() if k.endswith("weight"))[:, 1].max()
     assert abs(float(best - own)) > 0.05
     expected = [0.5 + 0.9 * float(best), 1.0]
-    assert agent._improve(**two_steps(agent)).target.tolist() == pytest.approx(expected)
+    assert agent._improve(**two_steps(agent)).target[:, 0].tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("norm", [None, 0.01])
@@ -201,7 +204,7 @@ def test_long_exploration_ends_with_its_episode_and_is_in_the_state() -> None:
     assert isinstance(agent, DQN)
     obs = np.zeros((1, 4), np.float32)
     greedy = agent.act(obs, np.zeros(1, np.bool_), False)[0]
-    agent._explore_left, agent._explore_action = np.array([7]), 1 - greedy
+    agent._explore._left, agent._explore._action = np.array([7]), 1 - greedy
     other.load_state_dict(copy.deepcopy(agent.state_dict()))
     for a in (agent, other):
         assert [a.act(obs, np.zeros(1, np.bool_), True)[0][0] != greedy[0] for _ in range(3)] == [True] * 3

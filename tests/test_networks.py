@@ -14,8 +14,11 @@ from torch import Tensor
 
 from qladder.agents import learner
 from qladder.agents.dqn import DQN
+from qladder.agents.dqn_config import DQNConfig
+from qladder.agents.layers import Pixels, Scale
 from qladder.agents.learner import bf16_error, choose_learner
-from qladder.agents.networks import Pixels, QNetwork, Scale, multiply_adds, q_network
+from qladder.agents.network_config import NetworkConfig
+from qladder.agents.networks import QNetwork, multiply_adds, q_network
 from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
 from qladder.envs.protocol import Protocol
@@ -31,8 +34,13 @@ def spec(shape: tuple[int, ...] = (4, 84, 84), dtype: str = "uint8") -> EnvSpec:
     return EnvSpec("X-v0", 8, True, shape, dtype, None, 6, None, None, None)
 
 
+def build(network: str, hidden: tuple[int, ...], of: EnvSpec, seed: int = 0, **settings: Any) -> QNetwork:
+    config = NetworkConfig(network=network, hidden=hidden, **settings)  # type: ignore[arg-type]
+    return q_network(config, of, of.num_actions or 0, torch.Generator().manual_seed(seed))
+
+
 def nature(seed: int = 0, **settings: Any) -> QNetwork:
-    return q_network("nature-cnn", (512,), spec(), 6, torch.Generator().manual_seed(seed), **settings)
+    return build("nature-cnn", (512,), spec(), seed, **settings)
 
 
 def choose(
@@ -42,9 +50,10 @@ def choose(
     device: str = "cpu",
     optimizer: str = "adam",
     replay: ReplayConfig | None = None,
+    **settings: Any,
 ) -> str:
-    given = (wanted, network or nature(), of or spec(), torch.device(device), optimizer, replay or ReplayConfig())
-    return choose_learner(*given)
+    config = DQNConfig(learner=wanted, optimizer=optimizer, **settings)  # type: ignore[arg-type]
+    return choose_learner(config, network or nature(), of or spec(), torch.device(device), replay or ReplayConfig())
 
 
 @pytest.fixture(scope="module", params=["ALE/Pong-v5", "ALE/Breakout-v5"])
@@ -63,7 +72,7 @@ def pictures(request: pytest.FixtureRequest) -> Tensor:
 
 def gradients(network: QNetwork, pictures: Tensor) -> list[Tensor]:
     """Of half the mean square of what the values of action 0 lack to 1."""
-    torch.autograd.backward((network(pictures)[:, 0] - 1).square().mean() / 2)
+    torch.autograd.backward((network(pictures)[:, 0, 0] - 1).square().mean() / 2)
     return [p.grad for p in network.parameters() if p.grad is not None]
 
 
@@ -74,7 +83,7 @@ def gradients(network: QNetwork, pictures: Tensor) -> list[Tensor]:
 def test_bfloat16_values_and_gradients_are_those_of_float32(
     direct: bool, error: float, settings: dict[str, Any], pictures: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qladder.agents.networks.multiplies_low", lambda: direct)  # with AMX, and without
+    monkeypatch.setattr("qladder.agents.layers.multiplies_low", lambda: direct)  # with AMX, and without
     exact, low = nature(**settings), nature(**settings)
     low.lower()
     with torch.no_grad():
@@ -91,12 +100,12 @@ def test_a_picture_of_the_mean_is_dark(low: bool) -> None:
     if low:
         network.lower()
     with torch.no_grad():
-        assert not network[0](torch.full((2, 4, 84, 84), 87, dtype=torch.uint8)).any()  # all biases are 0
-        assert network[0](torch.full((2, 4, 84, 84), 88, dtype=torch.uint8)).any()
+        assert not network.trunk[0](torch.full((2, 4, 84, 84), 87, dtype=torch.uint8)).any()  # all biases are 0
+        assert network.trunk[0](torch.full((2, 4, 84, 84), 88, dtype=torch.uint8)).any()
 
 
 def test_signals_keep_their_size_through_he_weights_and_fade_through_small_ones(pictures: Tensor) -> None:
-    faded, kept = (nature(init=init, pixel_mean=87)[0](pictures).std() for init in ("fan-in", "he"))
+    faded, kept = (nature(init=init, pixel_mean=87).trunk[0](pictures).std() for init in ("fan-in", "he"))
     size = ((pictures.float() - 87) / 255).square().mean().sqrt()
     assert kept > size / 4
     assert faded < kept / 5
@@ -104,8 +113,8 @@ def test_signals_keep_their_size_through_he_weights_and_fade_through_small_ones(
 
 @pytest.mark.parametrize("shape", [(4, 87, 90), (1, 36, 41), (3, 44, 44)])
 def test_pictures_of_any_size_are_folded_as_the_convolution_sees_them(shape: tuple[int, ...]) -> None:
-    plain, folded = (q_network("nature-cnn", (32,), spec(shape), 6, torch.Generator().manual_seed(1)) for _ in range(2))
-    plain[0]._folds = False
+    plain, folded = (build("nature-cnn", (32,), spec(shape), 1) for _ in range(2))
+    plain.trunk[0]._folds = False
     for network in (plain, folded):
         network.lower()
     pictures = torch.randint(0, 256, (8, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
@@ -156,16 +165,16 @@ def test_inputs_are_brought_to_scale() -> None:
 @pytest.mark.parametrize("dtype", ["float64", "int64", "bool", "float16", "uint8"])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
 def test_vectors_of_any_type_and_shape(shape: tuple[int, ...], dtype: str) -> None:
-    network = q_network("auto", (8,), spec(shape, dtype), 5, torch.Generator())
-    assert network(torch.from_numpy(np.ones((7, *shape), dtype))).shape == (7, 5)
+    network = build("auto", (8,), spec(shape, dtype))
+    assert network(torch.from_numpy(np.ones((7, *shape), dtype))).shape == (7, 6, 1)
 
 
 @pytest.mark.parametrize("shape", [(96, 96, 3), (84, 84, 1)])
 def test_pictures_with_their_channels_last_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="channels, height, width"):
-        q_network("auto", (8,), spec(shape), 5, torch.Generator())
-    network = q_network("mlp", (8,), spec(shape), 5, torch.Generator())
-    assert network(torch.zeros((2, *shape), dtype=torch.uint8)).shape == (2, 5)
+        build("auto", (8,), spec(shape))
+    network = build("mlp", (8,), spec(shape))
+    assert network(torch.zeros((2, *shape), dtype=torch.uint8)).shape == (2, 6, 1)
 
 
 def test_refresh_follows_the_weights(pictures: Tensor) -> None:
@@ -200,7 +209,7 @@ def test_dqn_computes_with_its_present_weights_after_updates_copies_and_loading(
             break
     env.close()
     other.load_state_dict(copy.deepcopy(agent.state_dict()))
-    exact = q_network("auto", (64,), env.spec, 3, torch.Generator())
+    exact = build("auto", (64,), env.spec)
     exact.load_state_dict(agent.state_dict()["online"])
     with torch.no_grad():
         values = exact(obs)
@@ -232,17 +241,17 @@ def test_multiplications_of_the_nature_cnn_are_those_counted_by_hand() -> None:
 
 @pytest.mark.parametrize("wanted", ["auto", "eager"])
 def test_a_vector_network_is_eager(wanted: str) -> None:
-    network = q_network("auto", (16,), spec((4,), "float32"), 2, torch.Generator())
+    network = build("auto", (16,), spec((4,), "float32"))
     assert choose(wanted, network, spec((4,), "float32")) == "eager"
 
 
 def test_what_cannot_be_had_is_said() -> None:
-    network = q_network("auto", (16,), spec((4,), "float32"), 2, torch.Generator())
+    network = build("auto", (16,), spec((4,), "float32"))
     with pytest.raises(UserError, match="it is for the Nature CNN"):
         choose("cpu-bf16", network, spec((4,), "float32"))
     with pytest.raises(UserError, match="the device is cuda"):
         choose("cpu-bf16", device="cuda")
-    with pytest.raises(UserError, match="cuda-graph: it is for adam, not rmsprop"):
+    with pytest.raises(UserError, match=r"cuda-graph: it does not do rmsprop .it is for adam."):
         choose("cuda-graph", device="cuda", optimizer="rmsprop")
     with pytest.raises(UserError, match="cuda-graph: a compressed replay"):
         choose("cuda-graph", device="cuda", replay=ReplayConfig(compression="deflate"))

@@ -9,7 +9,7 @@ import pytest
 
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
-from qladder.replay.frames import ReplayConfig, UniformReplay
+from qladder.replay.frames import FrameReplay, ReplayConfig
 from qladder.runners.memory import RESERVE, available, check_replay
 from qladder.runners.plan import plan
 
@@ -20,7 +20,7 @@ VECTOR = EnvSpec("X-v0", 2, True, (3,), "float32", None, 300)
 @pytest.mark.parametrize("spec", [ATARI, VECTOR])
 def test_a_replay_takes_the_bytes_that_were_counted(spec: EnvSpec) -> None:
     config = ReplayConfig(capacity=4_000)
-    replay = UniformReplay(config, spec, 0.99, np.random.default_rng(0))
+    replay = FrameReplay(config, spec, 0.99, np.random.default_rng(0))
     assert check_replay(config, spec, limit=10**12) == replay.nbytes
 
 

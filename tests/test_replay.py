@@ -19,7 +19,7 @@ from tagged import Episode, Transition, tagged_spec, tagged_steps, transitions
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay import store
-from qladder.replay.frames import ReplayConfig, UniformReplay, _frame
+from qladder.replay.frames import FrameReplay, ReplayConfig, _frame
 from qladder.replay.types import Batch, Step
 
 GAMMA = 0.9
@@ -47,9 +47,9 @@ def make(
     spare: int = 0,
     seed: int = 0,
     compression: Compression = "none",
-) -> UniformReplay:
+) -> FrameReplay:
     config = ReplayConfig(capacity=slots * num_envs + spare, n_step=n, compression=compression)
-    return UniformReplay(config, tagged_spec(num_envs, stack), GAMMA, np.random.default_rng(seed))
+    return FrameReplay(config, tagged_spec(num_envs, stack), GAMMA, np.random.default_rng(seed))
 
 
 def in_reach(steps: list[Step], num_envs: int, stack: int, n: int, slots: int) -> dict[int, Transition]:
@@ -65,7 +65,7 @@ def in_reach(steps: list[Step], num_envs: int, stack: int, n: int, slots: int) -
     return expected
 
 
-def reachable(replay: UniformReplay) -> Any:
+def reachable(replay: FrameReplay) -> Any:
     """The flat index of every transition that could be drawn."""
     ring = replay._ring
     spans = zip(*ring.span(replay._stack - 1), strict=True)
@@ -73,12 +73,12 @@ def reachable(replay: UniformReplay) -> Any:
     return index[replay._complete(index)] if len(index) else index
 
 
-def everything(replay: UniformReplay) -> Batch:
+def everything(replay: FrameReplay) -> Batch:
     """Every transition that could be drawn, once."""
     return replay._batch(reachable(replay))
 
 
-def on_tensors(replay: UniformReplay) -> None:
+def on_tensors(replay: FrameReplay) -> None:
     """Lets the (empty) replay keep its observations where it would on a GPU."""
     shape, dtype = _frame(tagged_spec(len(replay._ring.written), replay._stack))
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -135,7 +135,7 @@ def test_as_a_list_of_transitions(data: st.DataObject) -> None:
                 replay.sample(8)
 
 
-def filled(count: int = 100, **shape: Any) -> tuple[UniformReplay, list[Step]]:
+def filled(count: int = 100, **shape: Any) -> tuple[FrameReplay, list[Step]]:
     replay = make(**shape)
     steps = list(tagged_steps(SCRIPT, count, replay._stack))
     for step in steps:
@@ -185,7 +185,7 @@ def test_numbered_states_and_vectors() -> None:
         (EnvSpec("states", 2, True, (), "int64", 500, 300), np.array([499, 7])),
         (EnvSpec("vectors", 2, True, (2,), "float32", None, 300), np.array([[0.5, -1e9], [3, 4]], np.float32)),
     ):
-        replay = UniformReplay(ReplayConfig(10), spec, GAMMA, np.random.default_rng(0))
+        replay = FrameReplay(ReplayConfig(10), spec, GAMMA, np.random.default_rng(0))
         replay.add(Step(obs, np.array([299, 0]), np.ones(2), np.ones(2), np.array([True, True]), obs + 1))
         batch = everything(replay)
         assert (batch.obs.dtype, batch.next_obs.dtype) == (obs.dtype, obs.dtype)
@@ -261,7 +261,7 @@ def test_state_of_other_observations() -> None:
     state = filled()[0].state_dict()
     for shape, dtype in (((3, 4), "uint8"), ((3, 3), "int16")):
         spec = EnvSpec("other", 3, True, shape, dtype, None, 5, stack=3)
-        other = UniformReplay(ReplayConfig(60, 2), spec, GAMMA, np.random.default_rng(0))
+        other = FrameReplay(ReplayConfig(60, 2), spec, GAMMA, np.random.default_rng(0))
         with pytest.raises(ValueError, match="'frame'"):
             other.load_state_dict(state)
         assert len(other) == 0
@@ -284,7 +284,7 @@ def test_a_compressed_state_is_no_array_nor_of_other_observations() -> None:
     with pytest.raises(ValueError, match="compression"):
         make(compression="deflate").load_state_dict(arrays)
     spec = EnvSpec("other", 3, True, (3, 4), "uint8", None, 5, stack=3)
-    other = UniformReplay(ReplayConfig(60, 2, compression="deflate"), spec, GAMMA, np.random.default_rng(0))
+    other = FrameReplay(ReplayConfig(60, 2, compression="deflate"), spec, GAMMA, np.random.default_rng(0))
     with pytest.raises(ValueError, match="observations of 3 bytes, not 4"):
         other.load_state_dict(deflated)
     assert len(other) == 0
@@ -311,7 +311,7 @@ def test_memory_is_taken_as_it_fills() -> None:
 
     spec = EnvSpec("atari", 8, True, (4, 84, 84), "uint8", None, 18, stack=4)
     before, start = resident(), time.perf_counter()
-    replay = UniformReplay(ReplayConfig(1_000_000), spec, GAMMA, np.random.default_rng(0))
+    replay = FrameReplay(ReplayConfig(1_000_000), spec, GAMMA, np.random.default_rng(0))
     assert time.perf_counter() - start < 0.1
     obs = np.ones((8, 4, 84, 84), np.uint8)
     for _ in range(100):  # 800 observations of 7 kB
@@ -324,7 +324,7 @@ def test_memory_is_taken_as_it_fills() -> None:
 def test_cut_episodes_end_where_they_were_left() -> None:
     """After a resume the next observation is another episode's: nothing may join the two."""
     spec = EnvSpec("Numbers-v0", 2, True, (1,), "float32", None, 2)
-    replay = UniformReplay(ReplayConfig(capacity=40, n_step=2), spec, GAMMA, np.random.default_rng(0))
+    replay = FrameReplay(ReplayConfig(capacity=40, n_step=2), spec, GAMMA, np.random.default_rng(0))
 
     def add(*obs: float) -> None:
         here = np.array(obs, np.float32)[:, None]

@@ -1,0 +1,169 @@
+"""The layers that networks are put together from; the costly ones can compute in bfloat16."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from qladder.agents.bf16 import LOW, LowConvolutions, LowCopies, LowLinear, can_fold, multiplies_low
+
+SMALLEST = 3  # pixels, as the small CNN's kernel
+LARGE_PIXELS = 36  # the Nature CNN needs as many in height and width
+
+
+class Scale(nn.Module):
+    """Bounded dimensions to [-1, 1]; unbounded ones as they are."""
+
+    shift: Tensor
+    factor: Tensor
+
+    def __init__(self, low: tuple[float, ...], high: tuple[float, ...]) -> None:
+        super().__init__()
+        lo, hi = torch.tensor(low), torch.tensor(high)
+        bounded = (lo > -1e3) & (hi < 1e3) & (hi > lo)
+        self.register_buffer("shift", torch.where(bounded, (lo + hi) / 2, 0.0), persistent=False)
+        self.register_buffer("factor", torch.where(bounded, 2 / (hi - lo), 1.0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.float().flatten(1) - self.shift) * self.factor
+
+
+class Floats(nn.Module):
+    """Numbers of any type `[B, ...]` to floats `[B, K]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float().reshape(len(x), -1)
+
+
+class OneHot(nn.Module):
+    """State numbers `[B]` to unit vectors `[B, S]`."""
+
+    def __init__(self, num_states: int) -> None:
+        super().__init__()
+        self.num_states = num_states
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.one_hot(x, self.num_states).float()
+
+
+class Pixels(nn.Module):
+    """uint8 `[B, C, H, W]` to floats in [0, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float() / 255
+
+
+class Convolutions(nn.Module):
+    """uint8 `[B, C, H, W]` to features `[B, K]`: convolutions with ReLU, each (channels out, kernel, stride)."""
+
+    def __init__(self, shape: tuple[int, ...], layers: Sequence[tuple[int, int, int]], pixel_mean: int) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self._mean = pixel_mean
+        self.layers: nn.Sequential = nn.Sequential()
+        self.large = min(height, width) >= LARGE_PIXELS
+        self._format = torch.channels_last if self.large else torch.contiguous_format
+        for out, kernel, stride in layers:
+            self.layers.append(nn.Conv2d(channels, out, kernel, stride).to(memory_format=self._format))  # type: ignore[call-overload]
+            channels, height, width = out, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        self.width = channels * height * width
+        self._strides = [stride for _, _, stride in layers]
+        self._folds = can_fold(*layers[0][1:])
+        self._low: LowCopies | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._low is not None:
+            strides = [0 if self._folds else self._strides[0], *self._strides[1:]]
+            return LowConvolutions.apply(x, self._mean, strides, self._low.tensors, *self._params())  # type: ignore[no-untyped-call]
+        h = (x.float().contiguous(memory_format=self._format) - self._mean) / 255
+        for layer in self.layers:
+            h = torch.relu(layer(h))
+        return h.flatten(1)
+
+    def lower(self) -> LowCopies:
+        """From here on computes in bfloat16, from these copies."""
+        rest = 2 * len(self.layers) - 1
+        self._low = LowCopies(self._params(), [1 / 255, *[1.0] * rest], [self._folds, *[False] * rest])
+        return self._low
+
+    def _params(self) -> list[Tensor]:
+        return list(self.layers.parameters())
+
+
+class Linear(nn.Linear):
+    """A fully connected layer that can compute in bfloat16."""
+
+    _low: LowCopies | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._product(x, self.weight, self.bias)
+
+    def lower(self) -> LowCopies:
+        """From here on computes in bfloat16, from these copies where the CPU needs any."""
+        params = [] if multiplies_low() else [self.weight]
+        self._low = LowCopies(params, [1.0] * len(params), [False] * len(params))
+        return self._low
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if self._low is None:
+            return nn.functional.linear(x, weight, bias)
+        low = self._low.tensors[0] if self._low.tensors else weight
+        return LowLinear.apply(x, low, weight, bias)  # type: ignore[no-untyped-call]
+
+
+class NoisyLinear(Linear):
+    """A fully connected layer with factorised noise in its weights (Fortunato et al. 2018, eq. 9-11).
+
+    The noise is that of the latest `resample`; in evaluation mode there is none.
+    """
+
+    noise_in: Tensor
+    noise_out: Tensor
+
+    def __init__(self, width: int, size: int, std: float) -> None:
+        super().__init__(width, size)
+        start = std / math.sqrt(width)
+        self.weight_std = nn.Parameter(torch.full((size, width), start))
+        self.bias_std = nn.Parameter(torch.full((size,), start))
+        self.register_buffer("noise_in", torch.zeros(width), persistent=False)
+        self.register_buffer("noise_out", torch.zeros(size), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return self._product(x, self.weight, self.bias)
+        weight = self.weight + self.weight_std * torch.outer(self.noise_out, self.noise_in)
+        return self._product(x, weight, self.bias + self.bias_std * self.noise_out)
+
+    def lower(self) -> LowCopies:
+        self._low = LowCopies([], [], [])  # its weights are others at every pass
+        return self._low
+
+    def resample(self, generator: torch.Generator) -> None:
+        """Draws new noise: `sign(x) sqrt(|x|)` of normal numbers, for inputs and outputs."""
+        for noise in (self.noise_in, self.noise_out):
+            x = torch.randn(noise.shape, generator=generator).to(noise.device)
+            noise.copy_(x.sign() * x.abs().sqrt())
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if self._low is None or multiplies_low():
+            return super()._product(x, weight, bias)
+        return LowLinear.apply(x, weight.detach().to(LOW), weight, bias)  # type: ignore[no-untyped-call]
+
+
+class QuantileEmbedding(nn.Module):
+    """Features `[B, W]` and fractions `[B, K]` to features `[B, K, W]` (Dabney et al. 2018b, eq. 4)."""
+
+    COSINES = 64
+    multiples: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(self.COSINES, width)
+        self.register_buffer("multiples", math.pi * torch.arange(self.COSINES), persistent=False)
+
+    def forward(self, features: Tensor, fractions: Tensor) -> Tensor:
+        cosines = torch.cos(fractions[..., None] * self.multiples)
+        return features[:, None] * torch.relu(self.linear(cosines))

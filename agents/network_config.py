@@ -1,0 +1,40 @@
+"""The settings of deep agents' networks, readable without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """From observations to what is learnt of each action's return."""
+
+    network: Literal["auto", "mlp", "small-cnn", "nature-cnn"] = "auto"
+    """`auto`: by the observations (pictures or vectors)."""
+    hidden: tuple[Annotated[int, Gt(0)], ...] = (128, 128)
+    """Widths of the fully connected layers."""
+    scale_inputs: bool = False
+    """Bounded dimensions of a vector are scaled to [-1, 1] by the environment's bounds."""
+    pixel_mean: Annotated[int, Ge(0), Le(255)] = 0
+    """Taken off every pixel before the division by 255; the background's grey keeps filters from dying on it."""
+    init: Literal["fan-in", "he"] = "fan-in"
+    """Weights at the start: `fan-in` uniform within 1 / sqrt(inputs), torch's default; `he` as large as keeps the
+    signal's size through ReLUs (He et al. 2015), biases 0."""
+    dueling: bool = False
+    """A value and an advantage per action, each with a last hidden layer of its own (Wang et al. 2016)."""
+    noisy: bool = False
+    """Learnt noise in the weights of all fully connected layers explores (Fortunato et al. 2018); with epsilon 0."""
+    noisy_std: Annotated[float, Gt(0)] = 0.5
+    """Standard deviation of that noise at the start, times the root of a layer's inputs."""
+    distribution: Literal["mean", "categorical", "quantile", "implicit-quantile"] = "mean"
+    """What is learnt of the return: its mean; the probabilities of `atoms` values in `support` (C51, Bellemare et al.
+    2017); `atoms` quantiles (QR-DQN, Dabney et al. 2018a); or quantiles at random fractions (IQN, 2018b)."""
+    atoms: Annotated[int, Gt(1)] = 51
+    """Values of a categorical distribution, quantiles, or random fractions of an update and as many of its target."""
+    act_fractions: Annotated[int, Gt(0)] = 32
+    """Fractions, evenly spread, whose mean an implicit quantile network acts by."""
+    support: tuple[float, float] | None = None
+    """Lowest and highest return that a categorical distribution can tell."""

@@ -1,0 +1,126 @@
+"""What is learnt of the return of an action: its mean, the odds of fixed values, or quantiles; each with its loss."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from qladder.agents.dqn_config import DQNConfig
+
+
+class Loss(NamedTuple):
+    """One number per sample."""
+
+    loss: Tensor  # [B]
+    td: Tensor  # [B] target less prediction, of the means
+    surprise: Tensor  # [B] not negative; what a prioritised replay goes by
+
+
+class Values(Protocol):
+    """How the K numbers that a network gives for an action are read and fitted."""
+
+    def mean(self, out: Tensor) -> Tensor:
+        """Action values `[B, A]` of a network's output `[B, A, K]`."""
+
+    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
+        """The target `[B, K']` of `reward + discount * return`, from `out [B, A, K]` and `policy [B, A]` there."""
+
+    def loss(self, out: Tensor, target: Tensor, fractions: Tensor | None) -> Loss:
+        """Of the taken actions' `out [B, K]`; `fractions [B, K]` where quantiles are at random ones."""
+
+
+class Mean:
+    """The expected return, K = 1, by Huber's loss (delta 1) or half the squared error."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def mean(self, out: Tensor) -> Tensor:
+        return out[..., 0]
+
+    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
+        return (reward + discount * (policy * out[..., 0]).sum(1))[:, None]
+
+    def loss(self, out: Tensor, target: Tensor, fractions: Tensor | None) -> Loss:
+        td = (target - out)[:, 0]
+        loss = huber(td) if self._kind == "huber" else td.square() / 2
+        return Loss(loss, td, td.abs())
+
+
+class Categorical:
+    """Probabilities of K values evenly spread over a support, by cross-entropy (C51, Bellemare et al. 2017)."""
+
+    def __init__(self, support: tuple[float, float], atoms: int, device: torch.device) -> None:
+        self.values = torch.linspace(*support, atoms, device=device)
+
+    def mean(self, out: Tensor) -> Tensor:
+        return out.softmax(-1) @ self.values
+
+    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
+        mixed = (policy[..., None] * out.softmax(-1)).sum(1)
+        return project(mixed, reward[:, None] + discount[:, None] * self.values, self.values)
+
+    def overflow(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
+        """Share of the target's probability that is beyond the support, over the batch."""
+        mixed = (policy[..., None] * out.softmax(-1)).sum(1)
+        values = reward[:, None] + discount[:, None] * self.values
+        outside = (values < self.values[0]) | (values > self.values[-1])
+        return (mixed * outside).sum(1).mean()
+
+    def loss(self, out: Tensor, target: Tensor, fractions: Tensor | None) -> Loss:
+        log_p = out.log_softmax(-1)
+        loss = -(target * log_p).sum(-1)
+        divergence = loss.detach() + torch.special.xlogy(target, target).sum(-1)
+        return Loss(loss, (target - log_p.detach().exp()) @ self.values, divergence.clamp_min(0))
+
+
+class Quantiles:
+    """Quantiles at K fractions, by Huber's quantile regression (Dabney et al. 2018a, eq. 9-10; 2018b, eq. 3)."""
+
+    def mean(self, out: Tensor) -> Tensor:
+        return out.mean(-1)
+
+    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
+        return reward[:, None] + discount[:, None] * (policy[..., None] * out).sum(1)
+
+    def loss(self, out: Tensor, target: Tensor, fractions: Tensor | None) -> Loss:
+        if fractions is None:
+            fractions = midpoints(out.shape[1], out.device).expand_as(out)
+        td = target[:, None, :] - out[:, :, None]  # [B, K, K']
+        weight = (fractions[:, :, None] - (td.detach() < 0).to(out.dtype)).abs()
+        mean_td = target.mean(1) - out.detach().mean(1)
+        return Loss((weight * huber(td)).mean(2).sum(1), mean_td, mean_td.abs())
+
+
+def make_values(config: DQNConfig, device: torch.device) -> Values:
+    """What `config.distribution` names."""
+    if config.distribution == "mean":
+        return Mean(config.loss)
+    if config.distribution == "categorical":
+        assert config.support is not None
+        return Categorical(config.support, config.atoms, device)
+    return Quantiles()
+
+
+def huber(error: Tensor) -> Tensor:
+    """Half the square up to 1, linear beyond; of any shape."""
+    return nn.functional.huber_loss(error, error.new_zeros(()).expand_as(error), reduction="none")
+
+
+def midpoints(count: int, device: torch.device) -> Tensor:
+    """The middles of `count` equal parts of [0, 1] (Dabney et al. 2018a, lemma 2)."""
+    return (torch.arange(count, device=device) + 0.5) / count
+
+
+def project(probability: Tensor, values: Tensor, support: Tensor) -> Tensor:
+    """A distribution over `values [B, K]` as one over the evenly spaced `support [K']`: `[B, K']`.
+
+    Each probability goes to the two neighbours in proportion to their nearness, what is beyond the support to its end
+    (Bellemare et al. 2017, eq. 7).
+    """
+    step = (support[-1] - support[0]) / (len(support) - 1)
+    inside = values.clamp(support[0], support[-1])
+    nearness = (1 - (inside[:, None, :] - support[:, None]).abs() / step).clamp_min(0)  # [B, K', K]
+    return (nearness @ probability[:, :, None])[..., 0]
