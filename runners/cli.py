@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 
 from qladder.envs.errors import DivergedError, EnvironmentFaultError, UserError, nearest
-from qladder.runners import commands
+from qladder.runners import command_line
 from qladder.runners.commands import COMMANDS
 
 DESCRIPTION = (
@@ -66,8 +66,8 @@ def _run(argv: list[str]) -> None:
         if stop.code:
             raise UserError(_one_line(errors.getvalue())) from None
         raise
-    commands.flags.clear()
-    commands.flags.update(flags)
+    command_line.flags.clear()
+    command_line.flags.update(flags)
     command()
 
 

@@ -48,6 +48,8 @@ class RunConfig:
     """Agent steps in all."""
     episodes: Annotated[int, Gt(0)] | None = None
     """Stop earlier, after this many episodes."""
+    label: str = ""
+    """What comparisons call this agent; by default its name."""
     seed: Seed = 0
     learning_starts: Annotated[int, Ge(0)] = 0
     """Agent steps before the first update."""
@@ -81,6 +83,7 @@ class AgentEntry:
     plays: str
     rung: int
     base: str | None
+    learners: tuple[str, ...]  # ways of computing its updates; none for what has only one
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class Config:
     run: RunConfig
     protocol: Protocol
     sources: tuple[str, ...]  # where the settings came from, lowest first
+
+    @property
+    def label(self) -> str:
+        """What comparisons call this agent."""
+        return self.run.label or self.agent_name
 
     def table(self) -> Table:
         """Everything as a TOML table that `resolve` reads back."""
@@ -115,7 +123,7 @@ def agent_names() -> list[str]:
 def agent_entry(name: str) -> AgentEntry:
     """An agent by its name, or by `module:Class` from anywhere; UserError with the nearest name where there is none."""
     if ":" in name:
-        return AgentEntry(name, name, "", "", "", 0, None)
+        return AgentEntry(name, name, "", "", "", 0, None, ())
     path = CONFIGS / name / "agent.toml"
     if not re.fullmatch(r"[\w-]+", name) or not path.is_file():
         names = sorted(p.parent.name for p in CONFIGS.glob("*/agent.toml"))
@@ -131,6 +139,7 @@ def agent_entry(name: str) -> AgentEntry:
         about.get("plays") or (below.plays if below else ""),
         about["rung"],
         base,
+        tuple(about.get("learners") or (below.learners if below else ())),
     )
 
 

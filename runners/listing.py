@@ -42,6 +42,8 @@ def print_listing(what: str) -> None:
                 text += f" (protocol {row['protocol']}): " + ", ".join(ids)
             elif name == "agents":
                 text += f"; plays {row['plays']}"
+                if row["learners"]:
+                    text += "; fast paths: " + (", ".join(n for n in row["learners"] if n != "eager") or "none")
             elif name == "protocols":
                 text += f" [{row['hash']}]"
             table.add_row(key, Text(text))
@@ -76,7 +78,12 @@ def _agents() -> dict[str, Any]:
     rows = {}
     for name in agent_names():
         entry = agent_entry(name)
-        rows[name] = {"rung": entry.rung, "summary": entry.summary, "plays": entry.plays}
+        rows[name] = {
+            "rung": entry.rung,
+            "summary": entry.summary,
+            "plays": entry.plays,
+            "learners": list(entry.learners),
+        }
     return rows
 
 

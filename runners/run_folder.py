@@ -20,10 +20,8 @@ from qladder.runners.settings import Table, defaults, merge, read_toml
 
 
 def run_name(config: Config) -> str:
-    """`<agent>__<env>__s<seed>` with everything that a folder's name may not hold replaced."""
-    return "__".join(
-        re.sub(r"[^\w.-]+", "-", part) for part in (config.agent_name, config.env.id, f"s{config.run.seed}")
-    )
+    """`<label>__<env>__s<seed>` with everything that a folder's name may not hold replaced."""
+    return "__".join(re.sub(r"[^\w.-]+", "-", part) for part in (config.label, config.env.id, f"s{config.run.seed}"))
 
 
 def open_folder(path: Path, *, resume: bool) -> None:

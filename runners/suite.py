@@ -35,6 +35,8 @@ class Task:
 
     agent: str
     env: str
+    label: str = ""
+    """What comparisons call it; by default the agent's name."""
     steps: Annotated[int, Gt(0)] | None = None
     """Agent steps."""
     episodes: Annotated[int, Gt(0)] | None = None
@@ -46,6 +48,8 @@ class Task:
     def table(self, seed: int) -> Table:
         """The settings of one seed, as `train` takes them."""
         run: Table = {**self.settings.get("run", {}), "seed": seed, "threads": 1}
+        if self.label:
+            run["label"] = self.label
         if self.steps is not None:
             run["steps"] = self.steps
         if self.episodes is not None:
@@ -285,6 +289,12 @@ def _passed(suite: Suite, jobs: list[Job]) -> list[dict[str, Any]]:
             if job.task is task and job.done()
         ]
         passed = sum(score >= task.at_least for score in scores)
-        row = {"agent": task.agent, "env": task.env, "at_least": task.at_least, "passed": passed, "seeds": len(scores)}
+        row = {
+            "agent": task.label or task.agent,
+            "env": task.env,
+            "at_least": task.at_least,
+            "passed": passed,
+            "seeds": len(scores),
+        }
         rows.append({**row, "scores": scores})
     return rows

@@ -244,7 +244,7 @@ class _Run:
         self._evaluating += time.monotonic() - started
         self._add_to_curve(final["mean"])
         summary = {
-            "agent": self._config.agent_name,
+            "agent": self._config.label,
             "env": self._config.env.id,
             "variant": self._config.env.variant,
             "family": self._config.family,

@@ -1,0 +1,150 @@
+"""The commands that put runs side by side or tell what there is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from qladder.envs.errors import UserError
+from qladder.runners.command_line import STATUS, Json, flags, print_json
+from qladder.runners.stop import StoppedError
+
+
+def suite(
+    suite: Positional[str],
+    /,
+    *,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    out: str | None = None,
+    json: Json = False,
+) -> None:
+    """Run every agent, environment and seed of a suite that is not done yet, then write the report.
+
+    Args:
+        suite: A name from `qladder list suites`, or a TOML file.
+        seeds: How many seeds, from 0; by default the suite's.
+        jobs: Runs side by side; by default one per core.
+        out: Folder of the runs and the report; by default runs/<suite>.
+    """
+    from qladder.runners.suite import run_suite
+
+    try:
+        result = run_suite(suite, seeds=seeds, jobs=jobs, out=out, progress=True)
+    except StoppedError as stopped:
+        print(f"{stopped}: the runs under way are saved; the same command goes on", file=sys.stderr)
+        sys.exit(STATUS[str(stopped)])
+    if json:
+        print_json(result.to_json())
+    else:
+        result.print()
+    sys.exit(1 if result.failed else 0)
+
+
+def compare(runs: Positional[list[Path]], /, *, mix_protocols: bool = False, json: Json = False) -> None:
+    """Which agent is better, by how much, how sure; from run folders, never trains.
+
+    Args:
+        runs: Run folders, or folders of them.
+        mix_protocols: Compare runs of different protocols, labelled.
+    """
+    from rich.console import Console
+
+    from qladder.runners.compare import compare as job
+    from qladder.runners.compare import render_table
+    from qladder.runners.runs import find_runs
+
+    _some(runs, "compare RUN RUN")
+    comparison = job(*find_runs(runs), mix_protocols=mix_protocols)
+    if json:
+        print_json({"out": None, **comparison.to_json()})
+    else:
+        render_table(comparison, Console())
+
+
+def report(
+    folders: Positional[list[Path]], /, *, out: Path | None = None, mix_protocols: bool = False, json: Json = False
+) -> None:
+    """Write the HTML report of run folders; never trains.
+
+    Args:
+        folders: Run folders, or folders of them.
+        out: Folder or .html file of the report; by default the first folder.
+        mix_protocols: Show runs of different protocols together, labelled.
+    """
+    from qladder.runners.compare import compare as job
+    from qladder.runners.report import write_report
+    from qladder.runners.runs import find_runs
+
+    _some(folders, "report DIR")
+    runs, unfinished = find_runs(folders)
+    path = write_report(runs, out or folders[0], unfinished=unfinished, mix_protocols=mix_protocols)
+    if json:
+        comparison = job(runs, unfinished, mix_protocols=mix_protocols)
+        print_json({"out": str(path.parent), "report": str(path), **comparison.to_json()})
+    else:
+        print(path)
+
+
+def list_(
+    what: Positional[Literal["all", "agents", "envs", "protocols", "suites", "presets", "references"]] = "all",
+    /,
+    *,
+    json: Json = False,
+) -> None:
+    """What there is: agents, environments, protocols, suites, presets, references.
+
+    Args:
+        what: Which of them.
+    """
+    from qladder.runners.listing import listing, print_listing
+
+    if json:
+        print_json(listing(what))
+    else:
+        print_listing(what)
+
+
+def diff(
+    a: Positional[str], b: Positional[str], env: Positional[str] = "ALE/Pong-v5", /, *, json: Json = False
+) -> None:
+    """What differs between two agents, setting by setting.
+
+    Args:
+        a: A name from `qladder list agents`.
+        b: Another.
+        env: The environment whose settings are compared.
+    """
+    from qladder.runners.diff import diff as job
+    from qladder.runners.diff import print_diff
+
+    told = job(a, b, env)
+    if json:
+        print_json(told)
+    else:
+        print_diff(told)
+
+
+def solve(env: Positional[str], /, *, json: Json = False) -> None:
+    """Exact optimal values and returns of a finite problem, by dynamic programming.
+
+    Args:
+        env: A Gymnasium id whose model is known, e.g. FrozenLake-v1; --env.kwargs.NAME VALUE sets its arguments.
+    """
+    from qladder.runners.solve import solve as job
+
+    result = job(env, flags)
+    if json:
+        print_json(result)
+    else:
+        limit = f"{result['optimal_return_in_limit']:.6g} within {result['max_episode_steps']} agent steps"
+        print(f"{env}: {result['states']} states, {result['actions']} actions")
+        print(f"optimal return {result['optimal_return']:.6g}" + (f", {limit}" if result["max_episode_steps"] else ""))
+
+
+def _some(folders: list[Path], usage: str) -> None:
+    if not folders:
+        raise UserError(f"run folders are missing: qladder {usage} ...")

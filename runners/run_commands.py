@@ -1,0 +1,182 @@
+"""The commands on one run: before it, while it lasts, after it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from qladder.envs.errors import UserError
+from qladder.runners.command_line import STATUS, Json, Out, flags, print_json
+
+
+def train(
+    agent: Positional[str | None] = None,
+    env: Positional[str | None] = None,
+    /,
+    *,
+    protocol: str | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    out: Out = "runs",
+    name: str | None = None,
+    device: str | None = None,
+    learner: str | None = None,
+    resume: bool = False,
+    config: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Train an agent on an environment, e.g. `qladder train dqn CartPole-v1`.
+
+    Any setting can be given as --SECTION.FIELD VALUE (sections env, agent, replay, run);
+    `qladder train AGENT ENV --help` lists them with their values.
+
+    Args:
+        agent: A name from `qladder list agents`, or module:Class.
+        env: A Gymnasium id, or module:Id-v0.
+        protocol: A name from `qladder list protocols`; by default that of the environment's family.
+        steps: Agent steps in all.
+        seed: The run's seed; everything random descends from it.
+        name: Name of the run's folder in --out; by default agent, environment and seed.
+        device: auto, cpu or cuda.
+        learner: Arithmetic of a deep agent's updates: auto, eager, cpu-bf16 or cuda-graph.
+        resume: Go on from the newest good checkpoint of the run.
+        config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
+    """
+    from qladder.runners import training
+    from qladder.runners.settings import merge
+
+    short: dict[str, dict[str, Any]] = {
+        "run": {"steps": steps, "seed": seed, "device": device},
+        "env": {"protocol": protocol},
+        "agent": {"learner": learner},
+    }
+    given = {section: {k: v for k, v in table.items() if v is not None} for section, table in short.items()}
+    settings = merge({k: v for k, v in given.items() if v}, flags)
+    result = training.train(
+        agent, env, settings=settings, config=config, out=out, name=name, resume=resume, progress=True
+    )
+    if json:
+        print_json(result)
+    elif result["exit_reason"] == "finished":
+        print(f"{result['run']}: {_score(result['evaluation'])} after {result['agent_steps']:,} agent steps")
+    else:
+        print(
+            f"{result['exit_reason']} at {result['agent_steps']:,} agent steps, saved; go on with --resume",
+            file=sys.stderr,
+        )
+    sys.exit(STATUS[result["exit_reason"]])
+
+
+def plan(
+    agent: Positional[str | None] = None,
+    env: Positional[str | None] = None,
+    /,
+    *,
+    steps: int | None = None,
+    config: Path | None = None,
+    seconds: float = 5.0,
+    json: Json = False,
+) -> None:
+    """Say what a run will take before it starts: memory, disk, hours; takes the settings that train takes.
+
+    Args:
+        agent: A name from `qladder list agents`, or module:Class.
+        env: A Gymnasium id, or module:Id-v0.
+        steps: Agent steps in all.
+        config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
+        seconds: How long the rate is measured.
+    """
+    from qladder.runners.plan import plan as job
+    from qladder.runners.plan import table
+    from qladder.runners.settings import merge
+
+    if not seconds > 0:
+        raise UserError(f"--seconds {seconds:g}: must be more than 0")
+    result = job(agent, env, merge({} if steps is None else {"run": {"steps": steps}}, flags), config, seconds=seconds)
+    if json:
+        print_json(result)
+    else:
+        print("\n".join(table(result)))
+
+
+def bench(
+    env: Positional[str] = "ALE/Pong-v5",
+    /,
+    *,
+    seconds: float = 2.0,
+    rounds: int = 5,
+    peers: bool = False,
+    json: Json = False,
+) -> None:
+    """Measure DQN's parts on this machine: environment, acting, sampling, update, the whole loop, the floor.
+
+    Args:
+        env: An environment of pictures; settings are taken as train takes them.
+        seconds: How long each part is measured, each round.
+        rounds: Of how many rounds the medians are.
+        peers: Stable-Baselines3's DQN (the extra `peers`) does the same work in turn with qladder's.
+    """
+    from qladder.runners.bench import bench as job
+    from qladder.runners.bench import table
+
+    if not seconds > 0 or rounds < 1:
+        raise UserError(f"--seconds {seconds:g} --rounds {rounds}: must be more than 0, and at least 1")
+    result = job(env, flags, seconds=seconds, rounds=rounds, peers=peers)
+    if json:
+        print_json(result)
+    else:
+        print("\n".join(table(result)))
+
+
+def evaluate(
+    run: Positional[Path], /, *, episodes: int | None = None, seed: int | None = None, json: Json = False
+) -> None:
+    """Play a run's newest weights by its protocol and print the score.
+
+    Args:
+        run: A run folder.
+        episodes: Play this many and score their mean; by default the protocol's number, or the exact return if known.
+        seed: Seed of the evaluation; by default the run's.
+    """
+    from qladder.runners.loading import evaluate as job
+
+    result = job(run, episodes=episodes, seed=seed)
+    if json:
+        print_json(result)
+    else:
+        print(_score(result))
+
+
+def watch(
+    run: Positional[Path], /, *, record: Path | None = None, episodes: int = 1, seed: int = 0, json: Json = False
+) -> None:
+    """Show a run's agent playing, in a window or as a recording.
+
+    Args:
+        run: A run folder.
+        record: Write FILE.gif or FILE.mp4 instead of opening a window.
+        episodes: How many episodes.
+        seed: Seed of the episodes.
+    """
+    from qladder.runners.watch import watch as job
+
+    result = job(run, record=record, episodes=episodes, seed=seed)
+    if json:
+        print_json(result)
+    else:
+        print(f"returns {', '.join(f'{r:g}' for r in result['returns'])}" + (f" -> {record}" if record else ""))
+
+
+def _score(evaluation: dict[str, Any]) -> str:
+    low, high = evaluation["interval"]
+    interval = "" if low is None else f" [{low:.6g}, {high:.6g}]"  # one episode has none
+    played = f"{evaluation['episodes']} episodes"
+    if evaluation["exact"] is not None and evaluation["mean"] == evaluation["exact"]:
+        best = evaluation["optimal_return_in_limit"]
+        return f"return {evaluation['mean']:.6g} exactly (optimum {best:.6g})"
+    human = evaluation["human_normalized"]
+    extra = "" if human is None else f", human-normalised {human:.3f}"
+    return f"return {evaluation['mean']:.6g}{interval}, IQM {evaluation['iqm']:.6g}, {played}{extra}"

@@ -1,0 +1,230 @@
+"""Every part of the deep family against an exact oracle, and parts that exclude each other."""
+
+from __future__ import annotations
+
+import copy
+from itertools import islice
+from typing import Any
+
+import coins
+import numpy as np
+import pytest
+import torch
+
+from qladder.agents.dqn import DQN
+from qladder.envs.errors import UserError
+from qladder.envs.mdp import FiniteMDP, optimal_values
+from qladder.runners.config import agent_entry, agent_names, resolve
+from qladder.runners.diff import diff
+from qladder.runners.evaluation import truth
+from qladder.runners.loading import make_agent, make_environment
+from qladder.runners.loop import Ratio, interact
+
+INNER = [s for s in range(16) if s not in (5, 7, 11, 12, 15)]  # of FrozenLake: terminal states are never acted in
+GAMMA = 0.9
+RATE = {"start": 0.02, "end": 0.0, "over": 4000, "clock": "updates"}
+
+
+def trained(name: str, env_id: str, steps: int, agent: dict[str, Any], **sections: Any) -> DQN:
+    settings = {"hidden": [], "gamma": GAMMA, "learning_rate": RATE, "target_period": 20, "epsilon": 1.0}
+    flags = {"agent": {**settings, **agent}, "replay": {"batch_size": 64}, **sections}
+    config = resolve(name, env_id, flags)
+    env_ = make_environment(config, batched=True)
+    made = make_agent(config, env_.spec, "cpu")
+    assert isinstance(made, DQN)
+    next(islice(interact(env_, made, Ratio(500, 2, 1), False), steps - 1, None))
+    env_.close()
+    return made
+
+
+def lake() -> FiniteMDP:
+    known = truth(resolve("q-learning", "FrozenLake-v1", {"env": {"kwargs": {"is_slippery": False}}}))
+    assert known is not None
+    return known.mdp
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "tolerance"),
+    [
+        ("double-dqn", {"loss": "mse"}, 1e-3),
+        ("dueling-dqn", {"loss": "mse"}, 2e-3),
+        ("per-dqn", {"loss": "mse"}, 2e-3),
+        ("c51", {"support": [0.0, 1.0]}, 0.02),
+        ("qr-dqn", {"atoms": 8}, 0.01),
+        ("iqn", {"hidden": [64], "atoms": 8, "act_fractions": 8, "learning_rate": {**RATE, "start": 0.005}}, 0.02),
+    ],
+)
+def test_linear_relatives_find_the_values_of_value_iteration(
+    name: str, settings: dict[str, Any], tolerance: float
+) -> None:
+    env = {"kwargs": {"is_slippery": False}}
+    q = trained(name, "FrozenLake-v1", 8500, settings, env=env).values(np.arange(16)).numpy()
+    assert q[INNER] == pytest.approx(optimal_values(lake(), GAMMA)[INNER], abs=tolerance)
+
+
+def test_munchausen_finds_the_fixed_point_of_its_own_equation() -> None:
+    alpha, tau, floor = 0.5, 0.05, -0.2
+    settings = {"munchausen_scale": alpha, "munchausen_temperature": tau, "munchausen_floor": floor, "loss": "mse"}
+    env = {"kwargs": {"is_slippery": False}}
+    q = trained("munchausen-dqn", "FrozenLake-v1", 8500, settings, env=env).values(np.arange(16)).numpy()
+    mdp, exact = lake(), np.zeros((16, 4))
+    for _ in range(2000):
+        log_pi = exact / tau - np.log(np.exp(exact / tau).sum(1, keepdims=True))
+        soft = (np.exp(log_pi) * (exact - tau * log_pi)).sum(1)
+        exact = mdp.backup(GAMMA * soft) + alpha * np.clip(tau * log_pi, floor, 0)
+    assert abs(exact - optimal_values(mdp, GAMMA))[INNER].max() > 0.05  # another equation than Bellman's
+    assert q[INNER] == pytest.approx(exact[INNER], abs=5e-3)
+
+
+@pytest.mark.parametrize("name", ["c51", "qr-dqn", "iqn"])
+def test_distributions_are_those_of_the_coins(name: str) -> None:
+    settings: dict[str, Any] = {"gamma": coins.SECOND_GAMMA, "hidden": [64] if name == "iqn" else []}
+    settings["learning_rate"] = {"start": 0.1 if name != "iqn" else 0.01, "end": 0.0, "over": 2200, "clock": "updates"}
+    if name == "c51":
+        settings |= {"support": [0.0, 60.0], "atoms": 7}
+    elif name == "qr-dqn":
+        settings |= {"atoms": 4}
+    agent = trained(name, "coins:tests/Coins-v0", 5000, settings)
+    state = torch.tensor([0])
+    mean = sum(value * odds for value, odds in coins.VALUES.items())
+    assert agent.values(np.array([0]))[0].tolist() == pytest.approx([mean, 2.0], abs=1.5)
+    with torch.no_grad():
+        if name == "c51":
+            odds = agent._online(state)[0, 0].softmax(0)
+            expected = [coins.VALUES.get(v, 0.0) for v in np.linspace(0, 60, 7)]
+            assert odds.tolist() == pytest.approx(expected, abs=0.04)
+        elif name == "qr-dqn":
+            found = agent._online(state)[0, 0].sort().values
+            assert found.tolist() == pytest.approx([coins.quantile(f) for f in (0.125, 0.375, 0.625, 0.875)], abs=2.5)
+        else:
+            fractions = torch.tensor([[0.125, 0.375, 0.625, 0.875]])
+            found = agent._online(state, fractions)[0, 0]
+            assert found.tolist() == pytest.approx([coins.quantile(float(f)) for f in fractions[0]], abs=4)
+
+
+def test_noise_acts_and_learns_but_is_silent_in_evaluation() -> None:
+    env = {"kwargs": {"is_slippery": False}}
+    settings = {"epsilon": 0.0, "hidden": [32]}
+    agent = trained("noisy-dqn", "FrozenLake-v1", 1500, settings, env=env)
+    states, first = np.arange(16), np.zeros(16, np.bool_)
+    quiet = agent.values(states)
+    agent._online.resample(agent._draws)
+    assert torch.equal(agent.values(states), quiet)
+    loud = [agent.values(states, noisy=True)]
+    assert torch.equal(agent.values(states, noisy=True), loud[0])  # until it is drawn anew
+    agent._online.resample(agent._draws)
+    assert not torch.allclose(agent.values(states, noisy=True), loud[0])
+    before = agent._draws.get_state()
+    agent.act(states, first, False)
+    assert torch.equal(agent._draws.get_state(), before)
+    agent.act(states, first, True)
+    assert not torch.equal(agent._draws.get_state(), before)
+    start = 0.5 / 32**0.5
+    std = agent._online.head.advantage.weight_std
+    assert isinstance(std, torch.Tensor)
+    assert (std - start).abs().max() > 1e-3  # it is learnt
+    assert not torch.equal(agent._online.head.advantage.noise_in, agent._target.head.advantage.noise_in)
+
+
+def test_dueling_is_the_value_and_the_advantages_less_their_mean() -> None:
+    agent = trained("dueling-dqn", "FrozenLake-v1", 600, {"hidden": [8]})
+    head, states = agent._online.head, torch.arange(16)
+    h = torch.relu(head.hidden(agent._online.trunk(states)))
+    advantage = h[:, :8] @ head.advantage.weight.T + head.advantage.bias
+    value = h[:, 8:] @ head.value.weight.T + head.value.bias
+    expected = value + advantage - advantage.mean(1, keepdim=True)
+    assert torch.allclose(agent._online(states)[..., 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["per-dqn", "noisy-dqn", "iqn", "rainbow"])
+def test_the_same_state_goes_on_the_same_way(name: str) -> None:
+    extra: dict[str, Any] = {"epsilon": 0.0} if name in ("noisy-dqn", "rainbow") else {}
+    if name == "rainbow":
+        extra["support"] = [0.0, 1.0]
+    one, other = (trained(name, "FrozenLake-v1", steps, {"hidden": [16], **extra}) for steps in (700, 510))
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    first = np.zeros(1, np.bool_)
+    for agent in (one, other):
+        agent.learn(5)
+    assert one.act(np.array([3]), first, True)[0] == other.act(np.array([3]), first, True)[0]
+    for a, b in zip(one._online.state_dict().values(), other._online.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_priorities_are_the_latest_errors() -> None:
+    agent = trained("per-dqn", "FrozenLake-v1", 600, {})
+    seen: dict[str, Any] = {}
+    update, sample = agent._replay.update, agent._replay.sample
+
+    def note(index: Any, error: Any) -> None:
+        seen.update(index=index, error=error)
+        update(index, error)
+
+    def noted(n: int, importance: float = 0.0) -> Any:
+        seen.update(batch=sample(n, importance), importance=importance)
+        return seen["batch"]
+
+    agent._replay.update, agent._replay.sample = note, noted  # type: ignore[method-assign]
+    q = agent._online(torch.arange(16))[..., 0].detach()
+    next_q = agent._target(torch.arange(16))[..., 0]
+    agent.learn(1)
+    batch = seen["batch"]
+    target = torch.as_tensor(batch.reward) + torch.as_tensor(batch.discount) * next_q[batch.next_obs].amax(1)
+    expected = (target - q[batch.obs, batch.action]).abs()
+    assert seen["index"].tolist() == batch.index.tolist()
+    assert seen["error"].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    assert seen["importance"] == pytest.approx(agent._config.importance(agent.clocks), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "said"),
+    [
+        ("munchausen-dqn", {"agent": {"double": True}}, r"agent\.munchausen with agent\.double"),
+        ("munchausen-dqn", {"replay": {"n_step": 3}}, r"agent\.munchausen with replay\.n_step = 3"),
+        ("noisy-dqn", {"agent": {"epsilon": 0.1}}, r"agent\.noisy with agent\.epsilon above 0"),
+        ("noisy-dqn", {"agent": {"explore_power": 2.0}}, r"agent\.noisy with agent\.explore_power"),
+        ("dqn", {"agent": {"distribution": "categorical", "loss": "huber"}}, "categorical' without agent.support"),
+        ("c51", {"agent": {"support": [1.0, -1.0]}}, r"agent\.support = \(1\.0, -1\.0\): the lowest return first"),
+        ("qr-dqn", {"agent": {"loss": "mse"}}, r"agent\.loss = 'mse' with agent\.distribution = 'quantile'"),
+    ],
+)
+def test_parts_that_exclude_each_other_are_named(name: str, flags: dict[str, Any], said: str) -> None:
+    config = resolve(name, "CartPole-v1", flags)
+    spec = make_environment(config, batched=True).spec
+    with pytest.raises(UserError, match=said):
+        make_agent(config, spec, "cpu")
+
+
+def test_neighbours_differ_in_one_part() -> None:
+    parts = {
+        "double-dqn": {"agent.double"},
+        "dueling-dqn": {"agent.dueling"},
+        "nstep-dqn": {"replay.n_step"},
+        "per-dqn": {"replay.prioritized", "agent.importance"},
+        "noisy-dqn": {"agent.noisy", "agent.epsilon"},
+        "c51": {"agent.distribution", "agent.support"},
+        "qr-dqn": {"agent.distribution", "agent.atoms"},
+        "iqn": {"agent.distribution", "agent.atoms"},
+        "munchausen-dqn": {"agent.munchausen"},
+    }
+    for name, fields in parts.items():
+        assert set(diff("dqn", name, "ALE/Pong-v5")["fields"]) == fields
+    assert set(diff("iqn", "m-iqn", "ALE/Pong-v5")["fields"]) == {"agent.munchausen"}
+    assert set(diff("c51", "rainbow", "ALE/Pong-v5")["fields"]) == {
+        "agent.double",
+        "agent.dueling",
+        *parts["nstep-dqn"],
+        *parts["per-dqn"],
+        *parts["noisy-dqn"],
+    }
+
+
+def test_what_lists_as_graphable_is() -> None:
+    from qladder.agents.learner import _graph_lacks
+
+    for name in agent_names():
+        entry = agent_entry(name)
+        if entry.learners:
+            config = resolve(name, "ALE/Pong-v5", {})
+            lacks = _graph_lacks(config.agent, torch.device("cuda"), config.replay)
+            assert (lacks is None) == ("cuda-graph" in entry.learners), name
