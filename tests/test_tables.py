@@ -11,8 +11,9 @@ import pytest
 
 from qladder.agents.fit import bounds
 from qladder.agents.linear_q import LinearQ, LinearQConfig
-from qladder.agents.q_learning import QLearning, QLearningConfig
+from qladder.agents.q_learning import QLearning
 from qladder.agents.schedules import Clocks, Schedule, constant
+from qladder.agents.tables import TableConfig
 from qladder.envs.errors import UserError
 from qladder.envs.mdp import optimal_values
 from qladder.envs.spec import EnvSpec
@@ -27,7 +28,7 @@ VECTORS = EnvSpec("Vectors-v0", 1, False, (1,), "float32", None, 2, (0.0,), (1.0
 
 
 def table(**settings: Any) -> QLearning:
-    return QLearning(QLearningConfig(**settings), STATES, seed=0, device="cpu")
+    return QLearning(TableConfig(**settings), STATES, seed=0, device="cpu")
 
 
 def learn(agent: Any, *step: Any) -> None:
@@ -150,4 +151,4 @@ def test_bounds_are_those_given_those_of_the_environment_or_within_reach() -> No
 def test_a_table_that_fits_no_memory_is_refused() -> None:
     spec = vector_spec((-1.0,) * 8, (1.0,) * 8)
     with pytest.raises(UserError, match=r"agent\.bins = \[10\]: 1e\+08 states for the 8 values"):
-        QLearning(QLearningConfig(), spec, seed=0, device="cpu")
+        QLearning(TableConfig(), spec, seed=0, device="cpu")
