@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Le, Lt
+from numpy.typing import NDArray
+
+from qladder.envs.errors import UserError
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class TraceConfig:
     traces: Literal["accumulating", "replacing"] = "replacing"
     """Whether another visit adds 1 to what is left of the last one, or makes it 1 (Singh and Sutton 1996)."""
     trace_min: Annotated[float, Ge(0), Lt(1)] = 0.01
-    """Traces below this are dropped, which keeps updates cheap; 0: none is."""
+    """Traces below this are dropped, which keeps updates of tables and tiles cheap; 0: none is."""
 
 
 class Traces:
@@ -61,3 +66,34 @@ class Traces:
         for action, i, e in zip(*(state[name].tolist() for name in ("action", "feature", "trace")), strict=True):
             self.of[action][i] = e
         self._fading = state["fading"]
+
+
+class DenseTraces:
+    """Traces `of [A, F]` of features that all matter everywhere: sums of the directions in which visits would learn."""
+
+    def __init__(self, config: TraceConfig, shape: tuple[int, ...], direction: Callable[[Floats], Floats]) -> None:
+        if config.traces == "replacing":
+            raise UserError(
+                "agent.traces = 'replacing': only tables and tiles have features that are 0 or 1; accumulating works"
+            )
+        self._direction = direction
+        self.of = np.zeros(shape)
+        self._fading = 1.0
+
+    def visit(self, features: Floats, action: int, fading: float) -> None:
+        """The action was taken at these features; before the next visit all traces fade by `fading`."""
+        self.of *= self._fading
+        self.of[action] += self._direction(features)
+        self._fading = fading
+
+    def clear(self) -> None:
+        """Nothing before now counts."""
+        self.of[:] = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """`traces [A, F]`, and how they fade next."""
+        return {"traces": self.of.copy(), "fading": self._fading}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state_dict`."""
+        self.of, self._fading = np.array(state["traces"]), state["fading"]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from qladder.agents.fit import bounds
-from qladder.agents.linear_q import LinearQ, LinearQConfig
+from qladder.agents.linear import LinearConfig
+from qladder.agents.linear_q import LinearQ
 from qladder.agents.q_learning import QLearning
 from qladder.agents.schedules import Clocks, Schedule, constant
 from qladder.agents.tables import TableConfig
@@ -90,7 +91,7 @@ def test_q_learning_finds_the_values_of_value_iteration() -> None:
 
 
 def test_a_linear_update_worked_by_hand() -> None:
-    settings = LinearQConfig(gamma=0.5, step_size=constant(0.5), initial_value=2.0, tilings=2, tiles=(4,))
+    settings = LinearConfig(gamma=0.5, step_size=constant(0.5), initial_value=2.0, tilings=2, tiles=(4,))
     agent = LinearQ(settings, VECTORS, seed=0, device="cpu")
     here, there = np.array([0.1], np.float32), np.array([0.9], np.float32)
     assert agent.values(here) == pytest.approx([2.0, 2.0])
@@ -118,7 +119,7 @@ def test_pictures_are_refused(agent: Any, said: str) -> None:
 
 def test_linear_q_leaves_numbered_states_to_the_table() -> None:
     with pytest.raises(UserError, match="q-learning can"):
-        LinearQ(LinearQConfig(), STATES, seed=0, device="cpu")
+        LinearQ(LinearConfig(), STATES, seed=0, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["q-learning", "linear-q"])
