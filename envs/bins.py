@@ -38,7 +38,7 @@ class UniformBins:
     """
 
     def __init__(self, low: Sequence[float], high: Sequence[float], bins: int | Sequence[int]) -> None:
-        bounds = _checked_bounds(low, high)
+        bounds = checked_bounds(low, high)
         self.bins = per_dimension("bins", bins, len(low))
         self.num_states = math.prod(self.bins)
         # Whatever reaches the last bin's lower edge is in the last bin: no rounding can lead past it.
@@ -62,7 +62,8 @@ class UniformBins:
         return state
 
 
-def _checked_bounds(low: Sequence[float], high: Sequence[float]) -> list[tuple[float, float]]:
+def checked_bounds(low: Sequence[float], high: Sequence[float]) -> list[tuple[float, float]]:
+    """(low, high) of each dimension; UserError unless they are finite, in order and as many."""
     if len(low) != len(high) or not len(low):
         raise UserError(f"low, high: {len(low)} and {len(high)} numbers; both need one for each dimension")
     bounds = [(float(lo), float(hi)) for lo, hi in zip(low, high, strict=True)]

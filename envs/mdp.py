@@ -148,9 +148,10 @@ def _publishes_tables(base: Any) -> bool:
     )
 
 
-def optimal_values(mdp: FiniteMDP, gamma: float = 1.0, tolerance: float = 1e-12) -> Floats:
+def optimal_values(mdp: FiniteMDP, gamma: float = 1.0, tolerance: float = 1e-12, epsilon: float = 0.0) -> Floats:
     """The optimal action values `[S, A]` by value iteration from zero.
 
+    With `epsilon` they are those of the best policy among all that act uniformly at random with that probability.
     With gamma 1 they are the limit of the optimal returns within ever more steps. Iteration stops when a sweep moves no
     value by more than `tolerance`, or by more than rounding does.
 
@@ -160,7 +161,7 @@ def optimal_values(mdp: FiniteMDP, gamma: float = 1.0, tolerance: float = 1e-12)
     q = np.zeros((mdp.num_states, mdp.num_actions))
     checked = np.inf
     for sweep in itertools.count(1):
-        updated = mdp.backup(gamma * q.max(axis=1))
+        updated = mdp.backup(gamma * ((1 - epsilon) * q.max(axis=1) + epsilon * q.mean(axis=1)))
         change = float(np.abs(updated - q).max())
         q = updated
         if change <= max(tolerance, ROUNDING * float(np.abs(q).max())):

@@ -1,4 +1,4 @@
-"""The one module that knows gamma: one-step and n-step returns."""
+"""The one module that knows gamma: one-step, n-step and lambda returns."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ import numpy as np
 def one_step(discount: float, gamma: float) -> float:
     """The factor on the value of the next observation: gamma, or 0 where nothing is to be bootstrapped."""
     return gamma * discount
+
+
+def trace(discount: float, gamma: float, trace_decay: float) -> float:
+    """The factor by which eligibility fades over one step: gamma * lambda, or 0 where nothing is to be bootstrapped.
+
+    Each TD error, times what is left of the eligibility of those before it, adds up to lambda returns (Sutton 1988).
+    """
+    return gamma * discount * trace_decay
 
 
 def n_step(reward: Any, discount: Any, last: Any, gamma: float) -> tuple[Any, Any, Any]:

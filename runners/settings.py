@@ -112,18 +112,26 @@ def defaults(cls: type) -> Table:
 
 def fields_help(cls: type, table: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, current value and meaning of every field, the meaning being the string under it in the source."""
+    meaning: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(base):
+            meaning |= _meanings(base)
+    complete = _complete(cls, table, "")
+    return [(f.name, json.dumps(complete.get(f.name)), meaning.get(f.name, "")) for f in dataclasses.fields(cls)]
+
+
+def _meanings(cls: type) -> dict[str, str]:
+    """The string under each field of the class itself."""
     import ast
     import inspect
     import textwrap
 
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
-    meaning = {
+    return {
         a.target.id: ast.literal_eval(b.value)
         for a, b in itertools.pairwise(body)
         if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr) and isinstance(a.target, ast.Name)
     }
-    complete = _complete(cls, table, "")
-    return [(f.name, json.dumps(complete.get(f.name)), meaning.get(f.name, "")) for f in dataclasses.fields(cls)]
 
 
 def _complete(cls: type, table: Mapping[str, Any], where: str) -> Table:
