@@ -94,6 +94,42 @@ def test_bfloat16_values_and_gradients_are_those_of_float32(
         assert (e - r).norm() < error * e.norm()
 
 
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dueling": True},
+        {"noisy": True},
+        {"distribution": "categorical", "atoms": 11},
+        {"distribution": "quantile", "atoms": 8},
+        {"distribution": "implicit-quantile"},
+        {"dueling": True, "noisy": True, "distribution": "categorical", "atoms": 11},
+    ],
+)
+def test_every_head_composes_with_bfloat16(
+    settings: dict[str, Any], direct: bool, pictures: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qladder.agents.layers.multiplies_low", lambda: direct)
+    exact, low = nature(**settings), nature(**settings)
+    low.lower()
+    assert len(low.costly) == 2
+    fractions = None
+    if "implicit-quantile" in settings.values():
+        fractions = torch.rand(len(pictures), 5, generator=torch.Generator().manual_seed(2))
+    outs = []
+    for network in (exact, low):
+        network.resample(torch.Generator().manual_seed(1))
+        out = network(pictures, fractions)
+        torch.autograd.backward((out - 1).square().mean())
+        outs.append(out.detach())
+    assert torch.allclose(*outs, atol=0.02, rtol=0)
+    assert not torch.equal(*outs)
+    for (name, e), r in zip(exact.named_parameters(), low.parameters(), strict=True):
+        assert e.grad is not None, name
+        assert r.grad is not None, name
+        assert (e.grad - r.grad).norm() < 0.1 * e.grad.norm(), name
+
+
 @pytest.mark.parametrize("low", [False, True])
 def test_a_picture_of_the_mean_is_dark(low: bool) -> None:
     network = nature(pixel_mean=87, init="he")
