@@ -1,0 +1,57 @@
+"""What docs/adding-an-agent.md shows, done: its two files put into a copy of the house, its commands run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).resolve().parent.parent
+PAGE = (HOUSE / "docs" / "adding-an-agent.md").read_text()
+
+
+def block(kind: str) -> str:
+    (found,) = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
+    return str(found)
+
+
+def test_the_page_adds_an_agent(tmp_path: Path) -> None:
+    package = tmp_path / "qladder"
+    for folder in ("envs", "replay", "agents", "runners", "configs"):
+        shutil.copytree(HOUSE / folder, package / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (file,) = re.findall(r"^`(agents/\w+\.py)`:", PAGE, re.MULTILINE)
+    (settings,) = re.findall(r"^`(configs/[\w/.-]+)`:", PAGE, re.MULTILINE)
+    (package / settings).parent.mkdir()
+    (package / file).write_text(block("python"))
+    (package / settings).write_text(block("toml"))
+    commands = [line.split()[1:] for line in block("console").splitlines()]
+    assert len(commands) == 4
+    told = []
+    for command in commands:
+        result = subprocess.run(
+            [sys.executable, "-m", "qladder.runners", *command, "--json"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        told.append(json.loads(result.stdout))
+    agents, difference, one, other = told
+    assert "mellowmax-q" in agents["agents"]
+    assert list(difference["fields"]) == ["agent.sharpness"]
+    assert one["evaluation"]["exact"] > 0.3  # random play has 0.014
+    assert (tmp_path / other["run"]).is_dir()
+    assert other["seed"] == 1
+    value = "from qladder.agents.mellowmax_q import mellowmax as m; print(m([0.0, 1.0], 3.0))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    printed = subprocess.run([sys.executable, "-c", value], env=environment, capture_output=True, text=True, check=True)
+    assert float(printed.stdout) == pytest.approx(math.log((1 + math.e**3) / 2) / 3)
