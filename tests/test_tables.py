@@ -139,12 +139,31 @@ def test_q_lambda_worked_by_hand() -> None:
     assert values(agent) == [[0.53125, 0.0], [4.0, 2.125], [1.5, 0.0]]
 
 
+@pytest.mark.parametrize(("discount", "last"), [(1.0, True), (1.0, False), (0.0, False)])
+def test_no_trace_reaches_over_an_end(discount: float, last: bool) -> None:
+    """A truncation, a run resumed in another episode, and a life lost within one."""
+    agent = table(QLambda, gamma=1.0, step_size=0.5, trace_decay=1.0)
+    agent.act(0, True, True)
+    learn(agent, 0, 0, 0.0, discount, last, 1)
+    agent.act(2, discount == 1.0, True)
+    learn(agent, 2, 0, 2.0, 0.0, True, 0)
+    assert values(agent) == [[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]]
+
+
 @pytest.mark.parametrize(("traces", "expected"), [("accumulating", 1.25), ("replacing", 1.0)])
 def test_another_visit_adds_to_a_trace_or_replaces_it(traces: str, expected: float) -> None:
     agent = table(QLambda, gamma=0.5, step_size=0.5, trace_decay=0.5, traces=traces)
     for reward in (0.0, 2.0):
         learn(agent, 0, 0, reward, 1.0, False, 1)
     assert agent.values(0) == [expected, 0.0]
+
+
+@pytest.mark.parametrize(("least", "corrected"), [(0.2, 0.5), (0.3, 0.0)])
+def test_small_traces_are_dropped(least: float, corrected: float) -> None:
+    agent = table(QLambda, gamma=0.5, step_size=0.5, trace_decay=0.5, trace_min=least)
+    learn(agent, 0, 0, 0.0, 1.0, False, 1)
+    learn(agent, 1, 0, 4.0, 0.0, True, 2)  # .5 * .25 * 4, where the trace of .25 is still there
+    assert values(agent) == [[corrected, 0.0], [2.0, 0.0], [0.0, 0.0]]
 
 
 def test_q_lambda_adds_up_to_lambda_returns_up_to_a_cut() -> None:
