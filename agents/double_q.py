@@ -21,6 +21,7 @@ class DoubleQLearning(Tabular):
         self._coin = generator(seed, "coin")
 
     def values(self, obs: Any) -> list[float]:
+        """The mean of both tables `[A]`, for one observation."""
         state = self._state(obs)
         return [(a + b) / 2 for a, b in zip(*(table.q[state] for table in self._tables), strict=True)]
 

@@ -191,7 +191,9 @@ class Linear:
 
     def __init__(self, config: LinearConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
         self._gamma, self._step_size = config.gamma, config.step_size
-        self._linear: Any = linear_values(self.name, config, spec)
+        self._linear: Any = linear_values(  # whichever it is, it meets no features but its own
+            self.name, config, spec
+        )
         self._policy = EpsilonGreedy(config.epsilon, finite_actions(self.name, spec), seed)
         self._known_obs: Any = None
         self._known: Any = None
@@ -220,3 +222,4 @@ class Linear:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._linear.load_state_dict(state)
         self._policy.load_state_dict(state)
+        self._known_obs = None

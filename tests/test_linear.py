@@ -142,6 +142,20 @@ def test_another_visit_adds_to_a_trace_or_replaces_it(traces: str, expected: flo
     assert agent.values(at(0.1)) == pytest.approx([expected, 0.0])
 
 
+@pytest.mark.parametrize(("discount", "last"), [(1.0, True), (1.0, False), (0.0, False)])
+@pytest.mark.parametrize("features", ["tiles", "rbf"])
+def test_no_trace_reaches_over_an_end(features: str, discount: float, last: bool) -> None:
+    """A truncation, a run resumed in another episode, and a life lost within one."""
+    settings: dict[str, Any] = {"features": features, "centers": (2,), "width": 0.01, "traces": "accumulating"}
+    agent = linear(LinearSarsa, gamma=1.0, step_size=constant(0.5), epsilon=constant(0.0), trace_decay=1.0, **settings)
+    agent.act(at(0.1), True, True)
+    learn(agent, at(0.1), 0, 0.0, discount, last, at(0.1))
+    agent.act(at(0.9), discount == 1.0, True)
+    learn(agent, at(0.9), 0, 2.0, 0.0, True, at(0.1))
+    assert agent.values(at(0.1)) == pytest.approx([0.0, 0.0])
+    assert agent.values(at(0.9)) == pytest.approx([1.0, 0.0])
+
+
 def directions(agent: str, x: Any) -> tuple[Any, Any]:
     """Features of a point, and the change of weights that raises its value by 1."""
     if agent == "tiles":

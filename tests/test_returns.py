@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qladder.replay.returns import n_step, one_step
+from qladder.replay.returns import n_step, one_step, trace
 
 
 def fold(reward: list[float], discount: list[int], last: list[bool], gamma: float = 0.99) -> tuple[Any, Any, Any]:
@@ -45,6 +45,11 @@ def test_one_step() -> None:
     assert one_step(1.0, 0.99) == 0.99
     assert one_step(0.0, 0.99) == 0.0
     assert fold([3], [1], [False]) == (3.0, pytest.approx(0.99), 1)
+
+
+def test_eligibility_fades_by_gamma_and_lambda_and_ends_with_the_bootstrap() -> None:
+    assert trace(1.0, 0.9, 0.8) == pytest.approx(0.72)
+    assert trace(0.0, 0.9, 0.8) == 0.0
 
 
 def test_discounts_of_bytes_are_not_rounded() -> None:
