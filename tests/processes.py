@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -70,7 +71,9 @@ def qladder(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.Comp
 def stopped(number: int, *arguments: str, cwd: Path, run: Path) -> tuple[int, str]:
     """Sends the signal once `run` has measured something; exit status and standard error."""
     command = [sys.executable, "-m", "qladder.runners", *arguments]
-    process = subprocess.Popen(command, cwd=cwd, env=environment(cwd), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=cwd, env=environment(cwd), stderr=subprocess.PIPE, text=True, preexec_fn=_heed_sighup
+    )
     metrics, deadline = run / "metrics.jsonl", time.monotonic() + 60
     while not (metrics.exists() and metrics.stat().st_size):
         assert time.monotonic() < deadline
@@ -79,6 +82,11 @@ def stopped(number: int, *arguments: str, cwd: Path, run: Path) -> tuple[int, st
     process.send_signal(number)
     _, error = process.communicate(timeout=30)
     return process.returncode, error
+
+
+def _heed_sighup() -> None:
+    """Who runs the tests may ignore it, as under nohup, and processes inherit that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def environment(cwd: Path) -> dict[str, str]:
