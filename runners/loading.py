@@ -61,14 +61,22 @@ def set_up_torch(config: Config) -> str:
 
 
 def restore(folder: Path, agent: Agent) -> tuple[Path, dict[str, Any]] | None:
-    """Loads the newest good checkpoint into `agent`; which one, and the run's counters. None where there is none."""
+    """Loads the newest good checkpoint into `agent`; which one, and the run's counters. None where there is none.
+
+    Raises:
+        UserError: the checkpoint is good, but not of an agent like this one.
+    """
     for path in checkpoint.checkpoints(folder):
         try:
             state = checkpoint.load(path)
         except checkpoint.BadCheckpointError as error:
             say(f"{error}; trying the one before")
             continue
-        agent.load_state_dict(state["agent"])
+        try:
+            agent.load_state_dict(state["agent"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            why = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0].rstrip(":")
+            raise UserError(f"{path} is of other settings or another version of qladder: {why}") from error
         return path, state["run"]
     return None
 

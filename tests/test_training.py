@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Mapping
 from itertools import islice
@@ -230,6 +231,21 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_its_final_weights(tm
     assert resumed["evaluation"]["checkpoint_agent_steps"] == 900
     assert [p.name for p in checkpoints.checkpoints(run)] == [newest.name, before.name]
     assert [r["agent_steps"] for r in records(run)] == [r["agent_steps"] for r in expected]
+
+
+@pytest.mark.parametrize("missing", ["online", "q/weights of another network"])
+def test_a_checkpoint_of_another_agent_is_told_in_a_line(missing: str, tmp_path: Path) -> None:
+    run = Path(small("dqn", tmp_path)["run"])
+    newest = checkpoints.checkpoints(run)[0]
+    state = checkpoints.load(newest)
+    if missing == "online":
+        del state["agent"]["online"]
+    else:
+        state["agent"]["online"] = {"0.weight": state["agent"]["online"].popitem()[1]}
+    shutil.rmtree(newest)
+    checkpoints.save(run, state["run"]["agent_steps"], state)
+    with pytest.raises(UserError, match=r"step-000000000900 is of other settings or another version of qladder: \w"):
+        evaluate(run, episodes=1)
 
 
 def test_a_run_without_any_checkpoint_starts_afresh_and_says_so(
