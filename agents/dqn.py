@@ -111,10 +111,13 @@ class DQN:
 
     def values(self, obs: Any, noisy: bool = False) -> Tensor:
         """Action values `[N, A]` of observations `[N, ...]`; `noisy` with the latest noise, where there is any."""
+        quiet = self._config.noisy and not noisy
         with torch.inference_mode():
-            self._online.train(noisy)
+            if quiet:
+                self._online.eval()
             q = self._q(self._online, self._tensor(obs))
-            self._online.train()
+            if quiet:
+                self._online.train()
         return q
 
     def state_dict(self) -> dict[str, Any]:
@@ -197,7 +200,10 @@ class DQN:
         config = self._config
         fractions = self._fractions(len(obs))
         out = self._target(next_obs, fractions)
-        next_q = self._values.mean(out) if fractions is None else self._q(self._target, next_obs)
+        if config.double:
+            next_q = self._q(self._online, next_obs)
+        else:
+            next_q = self._values.mean(out) if fractions is None else self._q(self._target, next_obs)
         if config.munchausen:
             policy = softmax(next_q, config.munchausen_temperature)
             reward = munchausen_reward(
@@ -211,7 +217,7 @@ class DQN:
                 floor=config.munchausen_floor,
             )
         else:
-            policy = greedy(self._q(self._online, next_obs) if config.double else next_q)
+            policy = greedy(next_q)
         values = self._values
         overflow = values.overflow(out, policy, reward, discount) if isinstance(values, Categorical) else None
         return values.target(out, policy, reward, discount), overflow

@@ -23,7 +23,7 @@ class DQNConfig(NetworkConfig):
     """Discount of one agent step."""
     learner: Literal["auto", "eager", "cpu-bf16", "cuda-graph"] = "auto"
     """Arithmetic of the updates; auto: the fastest that the machine can do. `cpu-bf16` is for the Nature CNN,
-    `cuda-graph` for a GPU and Adam."""
+    `cuda-graph` for a GPU and Adam, without noise, implicit quantiles, or a prioritised or compressed replay."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """`rmsprop` is the paper's: centred, decay 0.95, epsilon (there 0.01) inside the root."""
     learning_rate: Schedule = Schedule(1e-3, 1e-3, 0, "updates")  # noqa: RUF009 (frozen)
@@ -56,23 +56,33 @@ class DQNConfig(NetworkConfig):
 
 def check_parts(config: DQNConfig, replay: ReplayConfig) -> None:
     """UserError, naming both, where two parts exclude each other or one lacks what it needs."""
-    support = config.support
-    epsilon = config.epsilon
-    wrong = {
-        "agent.munchausen with agent.double: its target has a policy of its own": config.munchausen and config.double,
-        f"agent.munchausen with replay.n_step = {replay.n_step}: its reward is one step's": config.munchausen
-        and replay.n_step > 1,
-        "agent.noisy with agent.epsilon above 0: the noise explores; --agent.epsilon 0": config.noisy
-        and (epsilon.start > 0 or epsilon.end > 0),
-        "agent.noisy with agent.explore_power: the noise explores": config.noisy and config.explore_power is not None,
-        "agent.distribution = 'categorical' without agent.support: it needs the lowest and highest return, e.g. "
-        "--agent.support -10 10": config.distribution == "categorical" and support is None,
-        f"agent.support = {support}: the lowest return first, then a higher one": support is not None
-        and not support[0] < support[1],
-        f"agent.loss = 'mse' with agent.distribution = '{config.distribution}': quantiles have Huber's": config.loss
-        == "mse"
-        and "quantile" in config.distribution,
-    }
-    for message, is_wrong in wrong.items():
+    support, epsilon, kind = config.support, config.epsilon, config.distribution
+    noisy, munchausen = config.noisy, config.munchausen
+    wrong = [
+        (munchausen and config.double, "agent.munchausen with agent.double: its target has a policy of its own"),
+        (
+            munchausen and replay.n_step > 1,
+            f"agent.munchausen with replay.n_step = {replay.n_step}: its reward is one step's",
+        ),
+        (
+            noisy and max(epsilon.start, epsilon.end) > 0,
+            "agent.noisy with agent.epsilon above 0: the noise explores; --agent.epsilon 0",
+        ),
+        (noisy and config.explore_power is not None, "agent.noisy with agent.explore_power: the noise explores"),
+        (
+            kind == "categorical" and support is None,
+            "agent.distribution = 'categorical' without agent.support: it needs the lowest and highest return, e.g. "
+            "--agent.support -10 10",
+        ),
+        (
+            support is not None and not support[0] < support[1],
+            f"agent.support = {support}: the lowest return first, then a higher one",
+        ),
+        (
+            config.loss == "mse" and "quantile" in kind,
+            f"agent.loss = 'mse' with agent.distribution = '{kind}': quantiles have Huber's",
+        ),
+    ]
+    for is_wrong, message in wrong:
         if is_wrong:
             raise UserError(message)

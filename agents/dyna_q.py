@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qladder.agents.agent import EnvSpec, Metrics
+from qladder.agents.agent import EnvSpec, Metrics, Step
 from qladder.agents.tables import TableConfig, Tabular
 from qladder.envs.seeding import generator
 from qladder.replay.returns import one_step
@@ -63,16 +63,20 @@ class DynaQ(Tabular):
         super().__init__(config, spec, seed=seed, device=device)
         self._model = Model(seed)
 
+    def observe(self, step: Step) -> None:
+        super().observe(step)
+        self._model.add(*self._told(step))
+
     def learn(self, k: int) -> Metrics:
-        step = self._latest
-        state, action = self._state(step.obs), step.action
-        outcome = (step.reward, step.discount, self._state(step.next_obs))
-        self._model.add(state, action, outcome)
+        state, action, outcome = self._told(self._latest)
         td = self._update(state, action, outcome)
         for _ in range(k - 1):
             self._update(*self._model.sample())
         self._policy.updates += k
         return {"loss/td": td * td / 2, "q/mean": self._table.q[state][action]}
+
+    def _told(self, step: Step) -> tuple[int, int, Outcome]:
+        return self._state(step.obs), step.action, (step.reward, step.discount, self._state(step.next_obs))
 
     def _update(self, state: int, action: int, outcome: Outcome) -> float:
         reward, discount, next_state = outcome

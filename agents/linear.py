@@ -10,10 +10,10 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from qladder.agents.agent import EnvSpec, Step
-from qladder.agents.exploration import EpsilonGreedy
+from qladder.agents.agent import EnvSpec
 from qladder.agents.fit import bounds, finite_actions, plain_values
 from qladder.agents.schedules import Probability, Schedule
+from qladder.agents.single import Single
 from qladder.agents.traces import DenseTraces, TraceConfig, Traces
 from qladder.envs.errors import UserError
 from qladder.envs.fourier import FourierBasis
@@ -178,33 +178,22 @@ class DenseValues:
         self._weights = np.array(state["weights"])
 
 
-class Linear:
-    """A linear agent but for its `learn`; ties go to the lowest action. No agent itself: agents add one to it.
-
-    `_latest` is the step that was observed last.
-    """
+class Linear(Single):
+    """A linear agent but for its `learn`; ties go to the lowest action; agents add one to it."""
 
     Config: ClassVar[Any] = LinearConfig
-    batched: ClassVar[bool] = False
-    name: ClassVar[str]
-    _latest: Step
 
     def __init__(self, config: LinearConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
-        self._gamma, self._step_size = config.gamma, config.step_size
-        self._linear: Any = linear_values(  # whichever it is, it meets no features but its own
-            self.name, config, spec
-        )
-        self._policy = EpsilonGreedy(config.epsilon, finite_actions(self.name, spec), seed)
+        self._step_size = config.step_size
+        # Any: whichever it is, it meets no features but its own
+        self._linear: Any = linear_values(self.name, config, spec)
+        super().__init__(config.gamma, config.epsilon, finite_actions(self.name, spec), seed, self._linear)
         self._known_obs: Any = None
         self._known: Any = None
 
     def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
         features = self._features(obs) if explore else self._linear.features(obs, False)
         return self._policy.act(self._linear.values(features), explore), None
-
-    def observe(self, step: Step) -> None:
-        self._latest = step
-        self._policy.agent_steps += 1
 
     def values(self, obs: Any) -> list[float]:
         """Action values `[A]` of one observation."""
@@ -216,10 +205,6 @@ class Linear:
             self._known_obs, self._known = obs, self._linear.features(obs, True)
         return self._known
 
-    def state_dict(self) -> dict[str, Any]:
-        return {**self._linear.state_dict(), **self._policy.state_dict()}
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._linear.load_state_dict(state)
-        self._policy.load_state_dict(state)
+        super().load_state_dict(state)
         self._known_obs = None

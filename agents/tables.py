@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from qladder.agents.agent import EnvSpec, Metrics, Step
-from qladder.agents.exploration import EpsilonGreedy
+from qladder.agents.agent import EnvSpec, Metrics
 from qladder.agents.fit import bounds, finite_actions, plain_values
 from qladder.agents.schedules import Probability
+from qladder.agents.single import Single
 from qladder.envs.bins import UniformBins
 from qladder.envs.errors import UserError
 
@@ -98,29 +98,18 @@ class Table:
         self.q, self.visits = state["q"].tolist(), state["visits"].tolist()
 
 
-class Tabular:
-    """A table agent but for its `learn`, on numbered states or binned vectors. No agent itself: agents add one to it.
-
-    `_latest` is the step that was observed last.
-    """
+class Tabular(Single):
+    """A table agent but for its `learn`, on numbered states or binned vectors; agents add one to it."""
 
     Config: ClassVar[Any] = TableConfig
-    batched: ClassVar[bool] = False
-    name: ClassVar[str]
-    _latest: Step
 
     def __init__(self, config: TableConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
-        self._gamma = config.gamma
         self._state, num_states, num_actions = numbered(self.name, config, spec)
         self._table = Table(config, num_states, num_actions)
-        self._policy = EpsilonGreedy(config.epsilon, num_actions, seed)
+        super().__init__(config.gamma, config.epsilon, num_actions, seed, self._table)
 
     def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
         return self._policy.act(self.values(obs), explore), None
-
-    def observe(self, step: Step) -> None:
-        self._latest = step
-        self._policy.agent_steps += 1
 
     def values(self, obs: Any) -> list[float]:
         """Action values `[A]` of one observation."""
@@ -133,10 +122,3 @@ class Tabular:
             td = self._table.update(state, action, target)
         self._policy.updates += k
         return {"loss/td": td * td / 2, "q/mean": self._table.q[state][action]}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**self._table.state_dict(), **self._policy.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._table.load_state_dict(state)
-        self._policy.load_state_dict(state)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 def greedy(q: Tensor) -> Tensor:
     """The policy `[B, A]` that takes the best of `q [B, A]`, the first of equals: Watkins' (1989) target."""
-    return torch.nn.functional.one_hot(q.argmax(1), q.shape[1]).to(q.dtype)
+    return torch.zeros_like(q).scatter_(1, q.argmax(1, keepdim=True), 1.0)
 
 
 def softmax(q: Tensor, temperature: float) -> Tensor:

@@ -68,3 +68,5 @@ def test_peers_do_the_same_work_in_the_same_rounds() -> None:
 def test_it_is_for_pictures() -> None:
     with pytest.raises(UserError, match="environments of pictures"):
         bench("CartPole-v1", seconds=0.1, rounds=1)
+    with pytest.raises(UserError, match="the floor of implicit quantiles is not reckoned"):
+        bench("ALE/Pong-v5", {"agent": {"distribution": "implicit-quantile"}}, seconds=0.1, rounds=1)

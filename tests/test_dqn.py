@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from learning import trained
 
 from qladder.agents.dqn import DQN
 from qladder.agents.optimizers import CentredRMSProp
@@ -18,7 +18,6 @@ from qladder.replay.types import Step
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import truth
 from qladder.runners.loading import make_agent, make_environment
-from qladder.runners.loop import Ratio, interact
 
 
 def linear_config(seed: int = 1, **agent: object) -> Config:
@@ -28,15 +27,6 @@ def linear_config(seed: int = 1, **agent: object) -> Config:
     kwargs = {"kwargs": {"is_slippery": False}}
     flags = {"env": kwargs, "agent": {**settings, **agent}, "replay": {"batch_size": 64}, "run": {"seed": seed}}
     return resolve("dqn", "FrozenLake-v1", flags)
-
-
-def trained(config: Config, agent_steps: int) -> DQN:
-    env = make_environment(config, batched=True)
-    agent = make_agent(config, env.spec, "cpu")
-    assert isinstance(agent, DQN)
-    next(islice(interact(env, agent, Ratio(500, 2, 1), False), agent_steps - 1, None))
-    env.close()
-    return agent
 
 
 def test_a_linear_dqn_finds_the_values_of_value_iteration() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from itertools import islice
 from typing import Any
 
 import coins
 import numpy as np
 import pytest
 import torch
+from learning import trained
 
 from qladder.agents.dqn import DQN
 from qladder.envs.errors import UserError
@@ -18,23 +18,16 @@ from qladder.runners.config import agent_entry, agent_names, resolve
 from qladder.runners.diff import diff
 from qladder.runners.evaluation import truth
 from qladder.runners.loading import make_agent, make_environment
-from qladder.runners.loop import Ratio, interact
 
 INNER = [s for s in range(16) if s not in (5, 7, 11, 12, 15)]  # of FrozenLake: terminal states are never acted in
 GAMMA = 0.9
 RATE = {"start": 0.02, "end": 0.0, "over": 4000, "clock": "updates"}
 
 
-def trained(name: str, env_id: str, steps: int, agent: dict[str, Any], **sections: Any) -> DQN:
+def learnt(name: str, env_id: str, steps: int, agent: dict[str, Any], **sections: Any) -> DQN:
     settings = {"hidden": [], "gamma": GAMMA, "learning_rate": RATE, "target_period": 20, "epsilon": 1.0}
     flags = {"agent": {**settings, **agent}, "replay": {"batch_size": 64}, **sections}
-    config = resolve(name, env_id, flags)
-    env_ = make_environment(config, batched=True)
-    made = make_agent(config, env_.spec, "cpu")
-    assert isinstance(made, DQN)
-    next(islice(interact(env_, made, Ratio(500, 2, 1), False), steps - 1, None))
-    env_.close()
-    return made
+    return trained(resolve(name, env_id, flags), steps)
 
 
 def lake() -> FiniteMDP:
@@ -58,7 +51,7 @@ def test_linear_relatives_find_the_values_of_value_iteration(
     name: str, settings: dict[str, Any], tolerance: float
 ) -> None:
     env = {"kwargs": {"is_slippery": False}}
-    q = trained(name, "FrozenLake-v1", 8500, settings, env=env).values(np.arange(16)).numpy()
+    q = learnt(name, "FrozenLake-v1", 8500, settings, env=env).values(np.arange(16)).numpy()
     assert q[INNER] == pytest.approx(optimal_values(lake(), GAMMA)[INNER], abs=tolerance)
 
 
@@ -66,7 +59,7 @@ def test_munchausen_finds_the_fixed_point_of_its_own_equation() -> None:
     alpha, tau, floor = 0.5, 0.05, -0.2
     settings = {"munchausen_scale": alpha, "munchausen_temperature": tau, "munchausen_floor": floor, "loss": "mse"}
     env = {"kwargs": {"is_slippery": False}}
-    q = trained("munchausen-dqn", "FrozenLake-v1", 8500, settings, env=env).values(np.arange(16)).numpy()
+    q = learnt("munchausen-dqn", "FrozenLake-v1", 8500, settings, env=env).values(np.arange(16)).numpy()
     mdp, exact = lake(), np.zeros((16, 4))
     for _ in range(2000):
         log_pi = exact / tau - np.log(np.exp(exact / tau).sum(1, keepdims=True))
@@ -84,7 +77,7 @@ def test_distributions_are_those_of_the_coins(name: str) -> None:
         settings |= {"support": [0.0, 60.0], "atoms": 7}
     elif name == "qr-dqn":
         settings |= {"atoms": 4}
-    agent = trained(name, "coins:tests/Coins-v0", 5000, settings)
+    agent = learnt(name, "coins:tests/Coins-v0", 5000, settings)
     state = torch.tensor([0])
     mean = sum(value * odds for value, odds in coins.VALUES.items())
     assert agent.values(np.array([0]))[0].tolist() == pytest.approx([mean, 2.0], abs=1.5)
@@ -105,7 +98,7 @@ def test_distributions_are_those_of_the_coins(name: str) -> None:
 def test_noise_acts_and_learns_but_is_silent_in_evaluation() -> None:
     env = {"kwargs": {"is_slippery": False}}
     settings = {"epsilon": 0.0, "hidden": [32]}
-    agent = trained("noisy-dqn", "FrozenLake-v1", 1500, settings, env=env)
+    agent = learnt("noisy-dqn", "FrozenLake-v1", 1500, settings, env=env)
     states, first = np.arange(16), np.zeros(16, np.bool_)
     quiet = agent.values(states)
     agent._online.resample(agent._draws)
@@ -127,7 +120,7 @@ def test_noise_acts_and_learns_but_is_silent_in_evaluation() -> None:
 
 
 def test_dueling_is_the_value_and_the_advantages_less_their_mean() -> None:
-    agent = trained("dueling-dqn", "FrozenLake-v1", 600, {"hidden": [8]})
+    agent = learnt("dueling-dqn", "FrozenLake-v1", 600, {"hidden": [8]})
     head, states = agent._online.head, torch.arange(16)
     h = torch.relu(head.hidden(agent._online.trunk(states)))
     advantage = h[:, :8] @ head.advantage.weight.T + head.advantage.bias
@@ -141,7 +134,7 @@ def test_the_same_state_goes_on_the_same_way(name: str) -> None:
     extra: dict[str, Any] = {"epsilon": 0.0} if name in ("noisy-dqn", "rainbow") else {}
     if name == "rainbow":
         extra["support"] = [0.0, 1.0]
-    one, other = (trained(name, "FrozenLake-v1", steps, {"hidden": [16], **extra}) for steps in (700, 510))
+    one, other = (learnt(name, "FrozenLake-v1", steps, {"hidden": [16], **extra}) for steps in (700, 510))
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     first = np.zeros(1, np.bool_)
     for agent in (one, other):
@@ -152,7 +145,7 @@ def test_the_same_state_goes_on_the_same_way(name: str) -> None:
 
 
 def test_priorities_are_the_latest_errors() -> None:
-    agent = trained("per-dqn", "FrozenLake-v1", 600, {})
+    agent = learnt("per-dqn", "FrozenLake-v1", 600, {})
     seen: dict[str, Any] = {}
     update, sample = agent._replay.update, agent._replay.sample
 

@@ -24,6 +24,14 @@ def test_a_replay_takes_the_bytes_that_were_counted(spec: EnvSpec) -> None:
     assert check_replay(config, spec, limit=10**12) == replay.nbytes
 
 
+@pytest.mark.parametrize("slots", [4_000, 4_097])
+def test_priorities_are_counted_in(slots: int) -> None:
+    config = ReplayConfig(capacity=8 * slots, prioritized=True)
+    replay = FrameReplay(config, ATARI, 0.99, np.random.default_rng(0))
+    plain = check_replay(ReplayConfig(capacity=8 * slots), ATARI, limit=10**12)
+    assert plain < replay.nbytes <= check_replay(config, ATARI, limit=10**12)
+
+
 def test_a_million_atari_transitions_take_less_than_7_3_gigabytes() -> None:
     assert check_replay(ReplayConfig(capacity=1_000_000), ATARI, limit=10**12) <= 7.3e9
 

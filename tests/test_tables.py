@@ -201,6 +201,13 @@ def test_dyna_corrects_states_that_it_is_not_in() -> None:
     assert values(agent) == [[0.0, 3.0], [4.0, 0.0], [0.0, 0.0]]  # 1 + .5 * 4, with no other visit
 
 
+def test_the_model_has_the_steps_that_nothing_was_learnt_from() -> None:
+    agent = table(DynaQ, gamma=0.5, step_size=1.0)
+    agent.observe(Step(2, 1, 7.0, 0.0, True, 0))
+    learn(agent, 1, 0, 4.0, 0.0, True, 2, k=50)
+    assert values(agent) == [[0.0, 0.0], [4.0, 0.0], [0.0, 7.0]]
+
+
 def test_the_model_gives_pairs_evenly_and_outcomes_as_often_as_they_were() -> None:
     model = Model(0)
     for outcome in ((1.0, 1.0, 2), (1.0, 1.0, 2), (0.0, 0.0, 1), (1.0, 1.0, 2)):
