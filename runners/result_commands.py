@@ -114,8 +114,8 @@ def diff(
     """What differs between two agents, setting by setting.
 
     Args:
-        a: A name from `qladder list agents`.
-        b: Another.
+        a: One agent, by its name in `qladder list agents`.
+        b: The other agent's name.
         env: The environment whose settings are compared.
     """
     from qladder.runners.diff import diff as job
