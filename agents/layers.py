@@ -58,7 +58,8 @@ class Pixels(nn.Module):
 
 def scaled(pictures: Tensor, mean: int, layout: torch.memory_format) -> Tensor:
     """uint8 `[B, C, H, W]`, less `mean`, to floats of at most 1."""
-    return (pictures.float().contiguous(memory_format=layout) - mean) / 255
+    h = pictures.contiguous(memory_format=layout).float()  # bytes are the quicker to put in order
+    return (h.sub_(mean) if mean else h).div_(255)
 
 
 class Convolutions(nn.Module):

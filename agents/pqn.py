@@ -119,5 +119,5 @@ class PQN:
 def _optimizer(config: PQNConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
     rate, eps, params = config.learning_rate(Clocks(0, 0, 0)), config.optimizer_eps, network.parameters()
     if config.optimizer == "radam":  # Liu et al. 2020
-        return torch.optim.RAdam(params, lr=rate, eps=eps, foreach=True)
+        return torch.optim.RAdam(params, lr=rate, eps=eps)
     return make_optimizer(config.optimizer, params, rate, eps)
