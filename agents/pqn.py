@@ -40,12 +40,11 @@ class PQN:
         weights = torch.Generator().manual_seed(integer(seed, "network"))
         self._network = q_network(config, spec, num_actions, weights).to(self._device)
         self._order = generator(seed, "minibatches")
+        self._agent_steps = self._updates = 0
         self._loss = Mean(config.loss)
         self._optimizer = _optimizer(config, self._network)
         self._check_every = 1 if self._device.type == "cpu" else 1_000  # on a GPU each look at a number waits for it
         self.learner = "eager"
-        self._agent_steps = 0
-        self._updates = 0
 
     @property
     def clocks(self) -> Clocks:
