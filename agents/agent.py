@@ -19,7 +19,8 @@ class Agent(Protocol):
     `evaluation_epsilon` overrides the protocol's; an attribute `learner` names the back end of its updates.
     """
 
-    Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None
+    Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None.
+    # Where it has `check_run(run, num_envs)`, that raises `UserError` for a run that its settings do not fit.
     batched: ClassVar[bool]  # whether it takes arrays [N, ...]; False: plain values of one environment
 
     def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qladder.agents.agent import EnvSpec, Metrics, Step
+from qladder.agents.descent import check_finite, descend, set_rate
 from qladder.agents.dqn_config import DQNConfig, check_parts
 from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
@@ -21,7 +22,6 @@ from qladder.agents.optimizers import load_optimizer_state, make_optimizer, opti
 from qladder.agents.schedules import Clocks
 from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
 from qladder.agents.values import Categorical, make_values, midpoints
-from qladder.envs.errors import DivergedError
 from qladder.envs.seeding import generator, integer
 from qladder.replay.frames import FrameReplay, ReplayConfig
 
@@ -190,10 +190,9 @@ class DQN:
         """One update by `improve`, with what belongs to every one."""
         self._set_rate(self._config.learning_rate(self.clocks))
         learned = improve()
-        if self._updates % self._check_every == 0 and not learned.loss.isfinite():
+        if self._updates % self._check_every == 0:
             ranges = {"reward": learned.reward, "target": learned.target, "Q": learned.q.detach()}
-            told = ", ".join(f"{name} {t.min():.4g} to {t.max():.4g}" for name, t in ranges.items())
-            raise DivergedError(f"the loss is {learned.loss.item()} at update {self._updates}; in its batch: {told}")
+            check_finite(learned.loss, self._updates, ranges)
         self._updates += 1
         if self._updates % self._config.target_period == 0:
             self._copy_to_target()
@@ -213,11 +212,7 @@ class DQN:
         out = self._online(obs, fractions)
         loss, td, surprise = self._values.loss(of_action(out, action), target, fractions)
         mean_loss = (weight * loss).mean()
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(mean_loss)
-        if self._config.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._online.parameters(), self._config.max_grad_norm, foreach=True)
-        self._optimizer.step()
+        descend(mean_loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
         self._online.refresh()
         return Learned(mean_loss, self._values.mean(out), td, target, reward, surprise, overflow)
 
@@ -267,9 +262,8 @@ class DQN:
     def _set_rate(self, rate: float) -> None:
         if self._graphed is not None:
             self._rate.fill_(rate)
-            return
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        else:
+            set_rate(self._optimizer, rate)
 
     def _begin_graphs(self) -> None:
         """Anew whenever a state has been loaded: what was captured refers to tensors that are gone."""

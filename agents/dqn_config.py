@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 
 from qladder.agents.network_config import NetworkConfig
 from qladder.agents.schedules import Probability, Schedule
-from qladder.envs.errors import UserError
+from qladder.envs.errors import refuse
 from qladder.replay.frames import ReplayConfig
 
 
@@ -83,6 +83,4 @@ def check_parts(config: DQNConfig, replay: ReplayConfig) -> None:
             f"agent.loss = 'mse' with agent.distribution = '{kind}': quantiles have Huber's",
         ),
     ]
-    for is_wrong, message in wrong:
-        if is_wrong:
-            raise UserError(message)
+    refuse(wrong)

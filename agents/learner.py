@@ -60,7 +60,7 @@ def _bf16_lacks(network: QNetwork, device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"the device is {device.type}"
     if not network.costly:
-        return "it is for the Nature CNN"
+        return "it is for the Nature CNN without agent.norm and agent.pool"
     if not torch.cpu._is_avx512_bf16_supported():
         return "this CPU has no bfloat16 instructions (avx512_bf16)"
     return None

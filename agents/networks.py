@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from qladder.agents.agent import EnvSpec
+from qladder.agents.architecture import CONVOLUTIONS, check_network
 from qladder.agents.bf16 import LowCopies
+from qladder.agents.bodies import LayerNorm, PictureBody, Residual
 from qladder.agents.layers import (
     LARGE_PIXELS,
     SMALLEST,
@@ -25,11 +27,6 @@ from qladder.agents.layers import (
 from qladder.agents.network_config import NetworkConfig
 from qladder.envs.errors import UserError
 
-CONVOLUTIONS = {  # (channels out, kernel, stride)
-    "nature-cnn": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
-    "small-cnn": ((16, 3, 1),),
-}
-
 
 class Head(nn.Module):
     """Features `[B, W]` to `[B, A, K]`: K numbers about the return of each action.
@@ -44,6 +41,8 @@ class Head(nn.Module):
         self.embedding = QuantileEmbedding(width) if config.distribution == "implicit-quantile" else None
         streams = 2 if config.dueling and hidden is not None else 1
         self.hidden = None if hidden is None else _linear(config, width, streams * hidden)
+        self.norm = LayerNorm(streams * hidden, streams) if hidden is not None and config.norm == "layer" else None
+        self._residual = config.residual and config.hidden[-2:] == (hidden, hidden)
         width = width if hidden is None else hidden
         self._streams = [width] * streams
         self.advantage = _linear(config, width, num_actions * atoms)
@@ -62,7 +61,9 @@ class Head(nn.Module):
 
     def _values(self, x: Tensor) -> Tensor:
         if self.hidden is not None:
-            x = torch.relu(self.hidden(x))
+            h = self.hidden(x)
+            h = torch.relu(h if self.norm is None else self.norm(h))
+            x = h + x.repeat(1, len(self._streams)) if self._residual else h
         first, *rest = torch.split(x, self._streams, 1)
         advantage: Tensor = self.advantage(first).view(-1, *self._shape)
         if self.value is None:
@@ -114,18 +115,26 @@ def q_network(config: NetworkConfig, spec: EnvSpec, num_actions: int, generator:
     of 16 channels, as in MinAtar) for smaller pictures, else an MLP.
 
     Raises:
-        UserError: the named network does not fit the observations.
+        UserError: the named network does not fit the observations, or two settings of it not each other.
     """
     name = _resolve(config.network, spec)
+    check_network(name, config, spec.obs_shape)
     layers: list[nn.Module]
+    body: Convolutions | PictureBody
     if name == "mlp":
         layers, width = _vector_torso(spec, config.scale_inputs)
     else:
-        convolutions = Convolutions(spec.obs_shape, CONVOLUTIONS[name], config.pixel_mean)
-        layers, width = [convolutions], convolutions.width
+        if name == "impala" or config.norm == "layer" or config.pool is not None:
+            body = PictureBody(name, spec.obs_shape, config)
+        else:
+            body = Convolutions(spec.obs_shape, CONVOLUTIONS[name], config.pixel_mean)
+        layers, width = [body], body.width
+    before = None
     for size in config.hidden[:-1]:
-        layers += [_linear(config, width, size), nn.ReLU()]
-        width = size
+        norm = [LayerNorm(size)] if config.norm == "layer" else []
+        block = [_linear(config, width, size), *norm, nn.ReLU()]
+        layers += [Residual(*block)] if config.residual and size == before else block
+        width = before = size
     last = config.hidden[-1] if config.hidden else None
     atoms = config.atoms if config.distribution in ("categorical", "quantile") else 1
     network = QNetwork(nn.Sequential(*layers), Head(config, width, last, num_actions, atoms))
