@@ -19,7 +19,8 @@ from tagged import Episode, Transition, tagged_spec, tagged_steps, transitions
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay import store
-from qladder.replay.frames import FrameReplay, ReplayConfig, _frame
+from qladder.replay.frames import FrameReplay, ReplayConfig
+from qladder.replay.recorder import frame
 from qladder.replay.types import Batch, Step
 
 GAMMA = 0.9
@@ -80,9 +81,9 @@ def everything(replay: FrameReplay) -> Batch:
 
 def on_tensors(replay: FrameReplay) -> None:
     """Lets the (empty) replay keep its observations where it would on a GPU."""
-    shape, dtype = _frame(tagged_spec(len(replay._ring.written), replay._stack))
+    shape, dtype = frame(tagged_spec(len(replay._ring.written), replay._stack))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    replay.store = store.TensorStore(len(replay._action), shape, dtype, device)
+    replay._recorder.store = store.TensorStore(len(replay._action), shape, dtype, device)
 
 
 def check(batch: Batch, expected: dict[int, Transition]) -> None:
