@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qladder.agents.agent import EnvSpec, Metrics, Step
+from qladder.agents.descent import check_loss, descend, follow
 from qladder.agents.dqn_config import DQNConfig, check_parts
 from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
@@ -19,7 +20,6 @@ from qladder.agents.optimizers import load_optimizer_state, make_optimizer, opti
 from qladder.agents.schedules import Clocks
 from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
 from qladder.agents.values import Categorical, make_values, midpoints
-from qladder.envs.errors import DivergedError
 from qladder.envs.seeding import generator, integer
 from qladder.replay.frames import FrameReplay, ReplayConfig
 
@@ -165,15 +165,14 @@ class DQN:
             batch = self._replay.sample(self._batch_size, self._config.importance(self.clocks))
             names = ("obs", "next_obs", "action", "reward", "discount", "weight")
             learned = self._improve(**{name: self._tensor(getattr(batch, name)) for name in names})
-        if self._updates % self._check_every == 0 and not learned.loss.isfinite():
-            ranges = {"reward": learned.reward, "target": learned.target, "Q": learned.q.detach()}
-            told = ", ".join(f"{name} {t.min():.4g} to {t.max():.4g}" for name, t in ranges.items())
-            raise DivergedError(f"the loss is {learned.loss.item()} at update {self._updates}; in its batch: {told}")
+        if self._updates % self._check_every == 0:
+            check_loss(learned.loss, self._updates, reward=learned.reward, target=learned.target, Q=learned.q.detach())
         if self._graphed is None and self._replay.prioritized:
             self._replay.update(batch.index, learned.surprise.detach().cpu().numpy())
         self._updates += 1
         if self._updates % self._config.target_period == 0:
-            self._copy_to_target()
+            follow(self._target, self._online, self._config.target_tau)
+            self._target.refresh()
         return learned
 
     def _improve(
@@ -185,11 +184,7 @@ class DQN:
         out = self._online(obs, fractions)
         loss, td, surprise = self._values.loss(of_action(out, action), target, fractions)
         mean_loss = (weight * loss).mean()
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(mean_loss)
-        if self._config.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._online.parameters(), self._config.max_grad_norm, foreach=True)
-        self._optimizer.step()
+        descend(mean_loss, self._optimizer, self._online.parameters(), self._config.max_grad_norm)
         self._online.refresh()
         return Learned(mean_loss, self._values.mean(out), td, target, reward, surprise, overflow)
 
@@ -249,16 +244,6 @@ class DQN:
             params = list(self._online.parameters())
             self._graphed = GraphedUpdates(self._improve, self._replay.store, params, self._optimizer, self._device)
         self._graphed_best = GraphOfArray(self._best, self._device)
-
-    @torch.no_grad()
-    def _copy_to_target(self) -> None:
-        online: list[Tensor] = list(self._online.parameters())
-        target: list[Tensor] = list(self._target.parameters())
-        if self._config.target_tau == 1:
-            torch._foreach_copy_(target, online)
-        else:
-            torch._foreach_lerp_(target, online, self._config.target_tau)
-        self._target.refresh()
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, device=self._device)

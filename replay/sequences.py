@@ -164,7 +164,7 @@ class SequenceReplay:
         return self._sequences(index, np.ones(n, np.float32))
 
     def update(self, index: Any, error: Any, mask: Any) -> None:
-        """Takes the latest errors `[K, B]`, not negative, of what `sample` gave; of use to a prioritised replay only."""
+        """Takes the latest errors `[K, B]`, not negative, of what `sample` gave; a uniform replay needs none."""
         if self._priorities is not None:
             self._priorities.update(index, mixed(error, mask, self._config.priority_max))
 
@@ -205,9 +205,8 @@ class SequenceReplay:
         slots = self._ring.shift(index * config.period, self._window[:, None])  # [T, B]
         steps = self._learnt[:, None] + np.arange(config.n_step)  # [K, n], places in the window
         folds = slots[steps].swapaxes(1, 2).reshape(-1, config.n_step)
-        reward, discount, length = n_step(
-            *(arrays[name][folds] for name in ("reward", "discount", "last")), self._gamma
-        )
+        reward, discount, last = (arrays[name][folds] for name in ("reward", "discount", "last"))
+        reward, discount, length = n_step(reward, discount, last, self._gamma)
         boundary = arrays["boundary"][slots]
         shape = (len(steps), len(index))
         return Sequences(
