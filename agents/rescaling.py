@@ -14,6 +14,10 @@ def rescale(x: Tensor) -> Tensor:
 
 
 def unscale(x: Tensor) -> Tensor:
-    """The inverse of `rescale`, in closed form (Pohlen et al. 2018, proposition A.2)."""
-    root = torch.sqrt(1 + 4 * EPS * (x.abs() + 1 + EPS))
-    return x.sign() * (((root - 1) / (2 * EPS)) ** 2 - 1)
+    """The inverse of `rescale`, in closed form (Pohlen et al. 2018, proposition A.2).
+
+    There it has (root - 1) / (2 eps), which float32 cannot tell; multiplied out by root + 1 it can.
+    """
+    shifted = x.abs() + 1 + EPS
+    root = torch.sqrt(1 + 4 * EPS * shifted)
+    return x.sign() * ((2 * shifted / (root + 1)) ** 2 - 1)

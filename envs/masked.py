@@ -61,9 +61,24 @@ def hide_velocities(env: Env) -> Env:
     return Without(env, VELOCITIES[name])
 
 
-def hidden_cart_pole(**kwargs: Any) -> Env:
-    """Gymnasium's CartPole whose observations are the cart's position and the pole's angle alone."""
-    return Without(CartPoleEnv(**kwargs), VELOCITIES["CartPole"])
+class HiddenCartPole(CartPoleEnv):
+    """Gymnasium's CartPole that shows the cart's position and the pole's angle alone, float32 `[2]`."""
+
+    SEEN = (0, 2)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        whole = self.observation_space
+        assert isinstance(whole, gymnasium.spaces.Box)
+        self.observation_space = gymnasium.spaces.Box(whole.low[list(self.SEEN)], whole.high[list(self.SEEN)])
+
+    def reset(self, **kwargs: Any) -> Any:
+        obs, info = super().reset(**kwargs)
+        return obs[list(self.SEEN)], info
+
+    def step(self, action: Any) -> Any:
+        obs, *rest = super().step(action)  # type: ignore[no-untyped-call]
+        return obs[list(self.SEEN)], *rest
 
 
 def register() -> None:
@@ -71,7 +86,7 @@ def register() -> None:
     if "qladder/CartPoleHidden-v0" not in gymnasium.registry:
         gymnasium.register(
             "qladder/CartPoleHidden-v0",
-            entry_point="qladder.envs.masked:hidden_cart_pole",
+            entry_point="qladder.envs.masked:HiddenCartPole",
             max_episode_steps=500,
             reward_threshold=475.0,
         )
