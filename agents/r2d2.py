@@ -49,6 +49,7 @@ class R2D2:
         spec = single_frames(spec)
         num_actions = finite_actions("a recurrent agent", spec)
         self._burn_in, self._length, self._batch_size = replay.burn_in, replay.length, replay.batch_size
+        self._prioritized = replay.prioritized
         self._replay = SequenceReplay(replay, spec, config.gamma, generator(seed, "replay"), config.state_size, device)
         self._explore = Exploration(spec.num_envs, num_actions, config.explore_power, generator(seed, "explore"))
         weights = torch.Generator().manual_seed(integer(seed, "network"))
@@ -97,9 +98,9 @@ class R2D2:
             "online": self._online.state_dict(),
             "target": self._target.state_dict(),
             "optimizer": optimizer_state(self._optimizer),
-            "replay": self._replay.state_dict(),
-            "explore": self._explore.state_dict(),
             "carried": self._training.state,
+            "explore": self._explore.state_dict(),
+            "replay": self._replay.state_dict(),
             "agent_steps": self._agent_steps,
             "updates": self._updates,
         }
@@ -131,7 +132,8 @@ class R2D2:
         learned = self._improve(batch)
         if self._updates % self._check_every == 0:
             check_loss(learned.loss, self._updates, target=learned.target, Q=learned.q)
-        self._replay.update(batch.index, learned.td.abs().cpu().numpy(), batch.mask)
+        if self._prioritized:
+            self._replay.update(batch.index, learned.td.abs().cpu().numpy(), batch.mask)
         self._updates += 1
         if self._updates % self._config.target_period == 0:
             follow(self._target, self._online, self._config.target_tau)

@@ -114,11 +114,6 @@ class SequenceReplay:
         return int(self._span()[1].sum())
 
     @property
-    def prioritized(self) -> bool:
-        """Whether `update` matters."""
-        return self._priorities is not None
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all slots: of an array when full, of compressed observations as they are."""
         tree = 0 if self._priorities is None else self._priorities.nbytes

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tagged import Episode, Transition, tagged_spec, tagged_steps, transitions
+from tagged import Episode, Transition, episodes, tagged_spec, tagged_steps, transitions
 
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
@@ -96,13 +96,6 @@ def check(batch: Batch, expected: dict[int, Transition]) -> None:
         assert batch.discount[i] == pytest.approx(told.discount)
         np.testing.assert_array_equal(torch.as_tensor(batch.next_obs[i]).cpu(), told.next_obs)
     np.testing.assert_array_equal(batch.weight, np.ones(len(batch.index), np.float32))
-
-
-@st.composite
-def episodes(draw: st.DrawFn) -> Episode:
-    length = draw(st.integers(1, 12))
-    lost = draw(st.frozensets(st.integers(0, length - 2), max_size=3)) if length > 1 else frozenset()
-    return Episode(length, draw(st.booleans()), lost)
 
 
 @settings(deadline=None, max_examples=250)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tagged import Episode, tagged_spec, tagged_steps
+from tagged import Episode, episodes, tagged_spec, tagged_steps
 
 from qladder.envs.errors import UserError
 from qladder.replay.sequences import SequenceConfig, SequenceReplay, Sequences, mixed, sequence_bytes_per_slot
@@ -95,13 +95,6 @@ def in_reach(replay: SequenceReplay, steps: Sequence[Step], config: SequenceConf
 
 def everything(replay: SequenceReplay, expected: dict[int, Any]) -> Sequences:
     return replay._sequences(np.array(sorted(expected)), np.ones(len(expected), np.float32))
-
-
-@st.composite
-def episodes(draw: st.DrawFn) -> Episode:
-    length = draw(st.integers(1, 12))
-    lost = draw(st.frozensets(st.integers(0, length - 2), max_size=3)) if length > 1 else frozenset()
-    return Episode(length, draw(st.booleans()), lost)
 
 
 @settings(deadline=None, max_examples=150)
