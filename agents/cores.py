@@ -69,13 +69,14 @@ class Core(nn.Module):
 class RecurrentQNetwork(nn.Module):
     """From observations `[T, B, ...]` and a state `[B, S]` to action values `[T, B, A]` and the state after them."""
 
-    def __init__(self, body: nn.Sequential, core: Core, head: Head) -> None:
+    def __init__(self, body: nn.Sequential, core: Core, head: Head, *, skip: bool) -> None:
         super().__init__()
-        self.trunk, self.core, self.head = body, core, head
+        self.trunk, self.core, self.head, self._skip = body, core, head, skip
 
     def forward(self, obs: Tensor, state: Tensor, reset: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         features = self.trunk(obs.flatten(0, 1)).view(*reset.shape, -1)
         out, state = self.core(features, state, reset)
+        out = torch.cat([out, features], -1) if self._skip else out
         q: Tensor = self.head(out.flatten(0, 1))[..., 0]
         return q.view(*reset.shape, -1), state
 
@@ -90,8 +91,8 @@ def recurrent_network(
     """
     body, width = trunk(config, spec, config.hidden)
     core = Core(config.core, width, config.core_size)
-    head = Head(config, config.core_size, config.head_hidden, num_actions, 1)
-    network = RecurrentQNetwork(nn.Sequential(*body), core, head)
+    head = Head(config, config.core_size + width * config.core_skip, config.head_hidden, num_actions, 1)
+    network = RecurrentQNetwork(nn.Sequential(*body), core, head, skip=config.core_skip)
     INITIALISERS[config.init](network, generator)
     for parameter in core.parameters():  # torch's own default
         nn.init.uniform_(parameter, -(config.core_size**-0.5), config.core_size**-0.5, generator=generator)

@@ -21,6 +21,8 @@ class R2D2Config(LearningConfig):
     core: Literal["lstm", "gru"] = "lstm"
     """What remembers: Hochreiter and Schmidhuber (1997), or Cho et al. (2014)."""
     core_size: Annotated[int, Gt(0)] = 128
+    core_skip: bool = False
+    """A link past the core: action values come of what it gives and of what it saw."""
     head_hidden: Annotated[int, Gt(0)] | None = None
     """Width of a layer between core and action values, of each stream where `dueling`; none: there is no layer."""
     initial_state: Literal["zero", "stored"] = "zero"

@@ -101,6 +101,17 @@ def test_values_depend_on_what_was_before_but_not_on_other_episodes() -> None:
     assert torch.equal(net(obs, begun, reset)[0][2], net(other, begun, reset)[0][2])
 
 
+def test_a_link_past_the_core_shows_the_head_what_it_saw() -> None:
+    net = network(core_skip=True)
+    obs, begun = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(3, 12)
+    for parameter in net.core.parameters():
+        parameter.data.zero_()  # it gives zeros
+    reset = np.zeros((2, 3), np.bool_)
+    features = net.trunk(obs[1])
+    expected = features @ net.head.advantage.weight.T[6:] + net.head.advantage.bias
+    assert torch.allclose(net(obs, begun, reset)[0][1], expected, atol=1e-6)
+
+
 def test_weights_come_from_the_generator() -> None:
     one, two = network(), network()
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
