@@ -39,9 +39,9 @@ def test_it_finds_the_values_of_value_iteration_where_they_need_memory(name: str
 
 
 def test_on_a_lake_whose_states_are_seen_it_finds_the_values_of_value_iteration() -> None:
-    rate = {"start": 0.01, "end": 0.0, "over": 900, "clock": "updates"}
+    rate = {"start": 0.01, "end": 0.0, "over": 1400, "clock": "updates"}
     env = {"num_envs": 4, "kwargs": {"is_slippery": False}}
-    agent = trained(settings("drqn", "FrozenLake-v1", {"learning_rate": rate}, env=env), 3800)
+    agent = trained(settings("drqn", "FrozenLake-v1", {"learning_rate": rate}, env=env), 5800)
     known = truth(resolve("q-learning", "FrozenLake-v1", {"env": {"kwargs": {"is_slippery": False}}}))
     assert known is not None
     exact = optimal_values(known.mdp, GAMMA)
