@@ -1,11 +1,11 @@
-"""One gradient step, and what ends a run whose loss has left the finite numbers."""
+"""One gradient step, how a target network follows, and what ends a run whose loss has left the finite numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qladder.envs.errors import DivergedError
 
@@ -17,6 +17,17 @@ def descend(loss: Tensor, params: Iterable[Tensor], optimizer: torch.optim.Optim
     if max_norm is not None:
         torch.nn.utils.clip_grad_norm_(params, max_norm, foreach=True)
     optimizer.step()
+
+
+@torch.no_grad()
+def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
+    """Moves the target network's parameters by `tau` towards the online network's; 1 is a copy."""
+    theirs: list[Tensor] = list(online.parameters())
+    own: list[Tensor] = list(target.parameters())
+    if tau == 1:
+        torch._foreach_copy_(own, theirs)
+    else:
+        torch._foreach_lerp_(own, theirs, tau)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

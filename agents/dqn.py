@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qladder.agents.agent import EnvSpec, Metrics, Step
-from qladder.agents.descent import check_finite, descend, set_rate
+from qladder.agents.descent import check_finite, descend, follow, set_rate
 from qladder.agents.dqn_config import DQNConfig, check_parts
 from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
@@ -195,7 +195,8 @@ class DQN:
             check_finite(learned.loss, self._updates, ranges)
         self._updates += 1
         if self._updates % self._config.target_period == 0:
-            self._copy_to_target()
+            follow(self._target, self._online, self._config.target_tau)
+            self._target.refresh()
         return learned
 
     def _improve(
@@ -272,16 +273,6 @@ class DQN:
             params = list(self._online.parameters())
             self._graphed = GraphedUpdates(self._improve, self._replay.store, params, self._optimizer, self._device)
         self._graphed_best = GraphOfArray(self._best, self._device)
-
-    @torch.no_grad()
-    def _copy_to_target(self) -> None:
-        online: list[Tensor] = list(self._online.parameters())
-        target: list[Tensor] = list(self._target.parameters())
-        if self._config.target_tau == 1:
-            torch._foreach_copy_(target, online)
-        else:
-            torch._foreach_lerp_(target, online, self._config.target_tau)
-        self._target.refresh()
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, device=self._device)

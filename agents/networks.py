@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -117,6 +118,16 @@ def q_network(config: NetworkConfig, spec: EnvSpec, num_actions: int, generator:
     Raises:
         UserError: the named network does not fit the observations, or two settings of it not each other.
     """
+    layers, width = trunk(config, spec, config.hidden[:-1])
+    last = config.hidden[-1] if config.hidden else None
+    atoms = config.atoms if config.distribution in ("categorical", "quantile") else 1
+    network = QNetwork(nn.Sequential(*layers), Head(config, width, last, num_actions, atoms))
+    INITIALISERS[config.init](network, generator)
+    return network
+
+
+def trunk(config: NetworkConfig, spec: EnvSpec, hidden: Sequence[int]) -> tuple[list[nn.Module], int]:
+    """The layers from observations to features, fully connected ones of these widths last; and how many features."""
     name = _resolve(config.network, spec)
     check_network(name, config, spec.obs_shape)
     layers: list[nn.Module]
@@ -130,16 +141,12 @@ def q_network(config: NetworkConfig, spec: EnvSpec, num_actions: int, generator:
             body = Convolutions(spec.obs_shape, CONVOLUTIONS[name], config.pixel_mean)
         layers, width = [body], body.width
     before = None
-    for size in config.hidden[:-1]:
+    for size in hidden:
         norm = [LayerNorm(size)] if config.norm == "layer" else []
         block = [_linear(config, width, size), *norm, nn.ReLU()]
         layers += [Residual(*block)] if config.residual and size == before else block
         width = before = size
-    last = config.hidden[-1] if config.hidden else None
-    atoms = config.atoms if config.distribution in ("categorical", "quantile") else 1
-    network = QNetwork(nn.Sequential(*layers), Head(config, width, last, num_actions, atoms))
-    INITIALISERS[config.init](network, generator)
-    return network
+    return layers, width
 
 
 def _linear(config: NetworkConfig, width: int, size: int) -> Linear:
@@ -206,7 +213,8 @@ def _fan_in(network: nn.Module, generator: torch.Generator) -> None:
 
 def _he(network: nn.Module, generator: torch.Generator) -> None:
     """Uniform weights of variance 2 / fan in before a ReLU (He et al. 2015), 1 / (3 fan in) in the end; biases 0."""
-    last = list(network.head.outputs) if isinstance(network, QNetwork) else []
+    head = getattr(network, "head", None)
+    last = list(head.outputs) if isinstance(head, Head) else []
     for layer in _weighted(network):
         bound = math.sqrt((1 if any(layer is out for out in last) else 6) / layer.weight[0].numel())
         nn.init.uniform_(layer.weight, -bound, bound, generator=generator)

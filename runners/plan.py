@@ -41,7 +41,9 @@ def plan(
     device = set_up_torch(resolved)
     environment = make_environment(resolved, cls.batched)
     try:
-        replay_bytes = check_replay(resolved.replay, environment.spec)
+        replay_bytes = check_replay(
+            resolved.replay, environment.spec, state_size=getattr(resolved.agent, "state_size", 0)
+        )
         made = make_agent(_late(resolved), environment.spec, device)
         state_bytes = _bytes({k: v for k, v in made.state_dict().items() if k != "replay"})
         rate, updates = _probe(resolved, environment, made, seconds)
@@ -103,7 +105,7 @@ def _probe(config: Config, env: Any, agent: Agent, seconds: float) -> tuple[floa
     From one time of learning to another, so that none is counted in part; where they are as far apart as ten times
     `seconds`, it is not waited for.
     """
-    window = 0 if config.replay is None else (config.replay.n_step + 1) * env.spec.num_envs
+    window = 0 if config.replay is None else config.replay.window * env.spec.num_envs
     start = max(window, min(config.run.learning_starts, 50 * env.spec.num_envs))
     ratio = Ratio(start, config.run.update_every, config.run.updates)
     warm_until = begun = None

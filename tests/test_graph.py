@@ -37,7 +37,7 @@ def agent(learner: str, device: str, monkeypatch: pytest.MonkeyPatch, size: int 
     if device == "cpu" and learner == "cuda-graph":
         empty = made._replay.store
         assert isinstance(empty, ArrayStore)
-        made._replay.store = TensorStore(400, (size, size), "uint8", "cpu")
+        made._replay._recorder.store = TensorStore(400, (size, size), "uint8", "cpu")
         made._begin_graphs()
     return made
 
