@@ -13,7 +13,6 @@ from qladder.agents.networks import multiply_adds, q_network
 from qladder.envs.errors import UserError
 from qladder.envs.seeding import generator
 from qladder.replay.frames import FrameReplay
-from qladder.replay.sequences import SequenceConfig
 from qladder.replay.types import Step
 from qladder.runners.config import Config, resolve
 from qladder.runners.loading import make_agent, make_environment, set_up_torch
@@ -108,8 +107,6 @@ class _Parts:
             raise UserError(f"qladder bench {spec.id}: it is for environments of pictures, such as ALE/Pong-v5")
         if config.agent.distribution == "implicit-quantile":
             raise UserError("qladder bench: the floor of implicit quantiles is not reckoned; other distributions work")
-        if isinstance(config.replay, SequenceConfig):
-            raise UserError("qladder bench: the floor of recurrent agents is not reckoned; dqn and its relatives work")
         check_replay(config.replay, spec)
         self.agent = make_agent(config, spec, device)
         self.learner = getattr(self.agent, "learner", None)
