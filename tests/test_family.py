@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import coins
+import corridor
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from learning import trained
 from qladder.agents.dqn import DQN
 from qladder.envs.errors import UserError
 from qladder.envs.mdp import FiniteMDP, optimal_values
+from qladder.replay.types import Step
 from qladder.runners.config import agent_entry, agent_names, resolve
 from qladder.runners.diff import diff
 from qladder.runners.evaluation import truth
@@ -67,6 +69,58 @@ def test_munchausen_finds_the_fixed_point_of_its_own_equation() -> None:
         exact = mdp.backup(GAMMA * soft) + alpha * np.clip(tau * log_pi, floor, 0)
     assert abs(exact - optimal_values(mdp, GAMMA))[INNER].max() > 0.05  # another equation than Bellman's
     assert q[INNER] == pytest.approx(exact[INNER], abs=5e-3)
+
+
+def test_three_steps_find_the_value_of_exploring_twice_before_being_greedy() -> None:
+    """Uncorrected n-step returns have the behaviour's actions in them: here uniformly random ones, so it is known how."""
+    q = learnt("nstep-dqn", "corridor:tests/Corridor-v0", 8500, {"loss": "mse"}, replay={"n_step": 3, "batch_size": 64})
+    mdp, exact = corridor.model(), np.zeros((corridor.LENGTH, 2))
+    for _ in range(200):
+        following = exact.max(1)
+        for _ in range(2):
+            following = mdp.backup(GAMMA * following).mean(1)
+        exact = mdp.backup(GAMMA * following)
+    assert abs(exact - optimal_values(mdp, GAMMA)).max() > 0.5  # another equation than Bellman's
+    assert q.values(np.arange(corridor.LENGTH)).numpy() == pytest.approx(exact, abs=0.05)
+
+
+def test_noise_fades_where_it_is_of_no_use_and_leaves_the_values_of_value_iteration() -> None:
+    """From the steps of a random player, so that exploration does not fade with the noise."""
+    flags = {"hidden": [], "gamma": GAMMA, "learning_rate": RATE, "target_period": 20, "loss": "mse", "noisy_std": 0.1}
+    env_flags = {"kwargs": {"is_slippery": False}}
+    config = resolve("noisy-dqn", "FrozenLake-v1", {"agent": flags, "env": env_flags, "replay": {"batch_size": 64}})
+    env = make_environment(config, batched=True)
+    agent, rng = make_agent(config, env.spec, "cpu"), np.random.default_rng(0)
+    assert isinstance(agent, DQN)
+    obs = env.reset()
+    for _ in range(3000):
+        action = rng.integers(4, size=1)
+        step = env.step(action)
+        agent.observe(Step(obs, action, step.reward, step.discount, step.last, step.next_obs))
+        obs = step.obs
+    env.close()
+    agent.learn(4000)
+    quiet = agent.values(np.arange(16)).numpy()
+    assert quiet[INNER] == pytest.approx(optimal_values(lake(), GAMMA)[INNER], abs=5e-3)
+    agent._online.resample(agent._draws)
+    assert abs(agent.values(np.arange(16), noisy=True).numpy() - quiet)[INNER].max() < 0.05
+
+
+def test_every_update_draws_the_noise_of_either_network_and_acting_that_of_one() -> None:
+    agent = learnt("noisy-dqn", "FrozenLake-v1", 502, {"epsilon": 0.0, "hidden": [32]})
+
+    def noise() -> list[torch.Tensor]:
+        return [n.head.advantage.noise_in.clone() for n in (agent._online, agent._target)]  # type: ignore[operator]
+
+    before = noise()
+    agent.act(np.array([0]), np.array([False]), True)
+    acted = noise()
+    agent.learn(1)
+    learned = noise()
+    assert not torch.equal(before[0], acted[0])
+    assert torch.equal(before[1], acted[1])
+    assert all(not torch.equal(a, b) for a, b in zip(acted, learned, strict=True))
+    assert not torch.equal(*learned)
 
 
 @pytest.mark.parametrize("name", ["c51", "qr-dqn", "iqn"])
@@ -145,7 +199,7 @@ def test_the_same_state_goes_on_the_same_way(name: str) -> None:
 
 
 def test_priorities_are_the_latest_errors() -> None:
-    agent = learnt("per-dqn", "FrozenLake-v1", 600, {})
+    agent = learnt("per-dqn", "FrozenLake-v1", 600, {"importance": {"start": 0.4, "end": 1.0, "over": 1000}})
     seen: dict[str, Any] = {}
     update, sample = agent._replay.update, agent._replay.sample
 
@@ -166,7 +220,7 @@ def test_priorities_are_the_latest_errors() -> None:
     expected = (target - q[batch.obs, batch.action]).abs()
     assert seen["index"].tolist() == batch.index.tolist()
     assert seen["error"].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
-    assert seen["importance"] == pytest.approx(agent._config.importance(agent.clocks), abs=1e-3)
+    assert seen["importance"] == pytest.approx(0.4 + 0.6 * 600 / 1000)
 
 
 @pytest.mark.parametrize(

@@ -153,9 +153,18 @@ def test_all_shipped_settings_resolve() -> None:
 
 
 def test_a_protocol_hash_moves_with_what_moves_a_score() -> None:
-    from dataclasses import replace
+    from dataclasses import fields, replace
 
     one = load_protocol("machado-2018")
-    assert replace(one, summary="other words").hash == one.hash
-    assert replace(one, sticky=0.0).hash != one.hash
-    assert replace(one, evaluation=replace(one.evaluation, epsilon=0.5)).hash != one.hash
+    assert replace(one, summary="other words", source="elsewhere").hash == one.hash
+    seen = {one.hash}
+    for whole, wrap in ((one, replace), (one.evaluation, lambda e, **new: replace(one, evaluation=replace(e, **new)))):
+        for field in fields(whole):
+            if field.name in ("summary", "source", "evaluation"):
+                continue
+            value = getattr(whole, field.name)
+            other = (
+                not value if isinstance(value, bool) else f"{value}?" if isinstance(value, str) else (value or 0) + 1
+            )
+            seen.add(wrap(whole, **{field.name: other}).hash)  # type: ignore[operator]
+    assert len(seen) == 1 + len(fields(one)) - 3 + len(fields(one.evaluation))
