@@ -171,7 +171,7 @@ def test_clocks_count_every_environment_and_its_frames() -> None:
 def test_a_loss_that_is_no_number_stops_the_run(bad: float) -> None:
     agent = trained(linear_config(), 500)
     agent._replay._reward[:] = bad
-    with pytest.raises(DivergedError, match="the loss is (nan|inf) at update 0; in its batch: reward (nan|inf)"):
+    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at update 0; in its batch: reward (nan|inf)"):
         agent.learn(1)
 
 

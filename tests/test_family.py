@@ -72,7 +72,7 @@ def test_munchausen_finds_the_fixed_point_of_its_own_equation() -> None:
 
 
 def test_three_steps_find_the_value_of_exploring_twice_before_being_greedy() -> None:
-    """Uncorrected n-step returns have the behaviour's actions in them: here uniformly random ones, so it is known how."""
+    """Uncorrected n-step returns have the behaviour's actions in them, here uniformly random ones."""
     q = learnt("nstep-dqn", "corridor:tests/Corridor-v0", 8500, {"loss": "mse"}, replay={"n_step": 3, "batch_size": 64})
     mdp, exact = corridor.model(), np.zeros((corridor.LENGTH, 2))
     for _ in range(200):
