@@ -7,11 +7,15 @@ imported under its name is not the copy's: then the tests would say nothing abou
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 UNIMPORTABLE, ELSEWHERE = 98, 99
+QUICK = 0.5  # seconds up to which tests stay in their order, so that they share fixtures
 
 
 def main(root: str, module: str, *arguments: str) -> int:
@@ -26,11 +30,16 @@ def main(root: str, module: str, *arguments: str) -> int:
         return ELSEWHERE
     import pytest
 
-    return int(pytest.main(list(arguments), [Quick()]))
+    return int(pytest.main(list(arguments), [Quick(Path(root) / "durations")]))
 
 
 class Quick:
-    """Lets Hypothesis try the same examples every time, and look for no smaller one once something fails."""
+    """Runs slow tests last, as known from the green runs in this copy, and lets Hypothesis try the same examples every
+    time, and look for no smaller one once something fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._took: dict[str, float] = {}
 
     def pytest_sessionstart(self) -> None:
         from hypothesis import Phase, settings
@@ -38,6 +47,20 @@ class Quick:
         phases = (Phase.explicit, Phase.generate)
         settings.register_profile("planted", phases=phases, derandomize=True, database=None)
         settings.load_profile("planted")
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        took: dict[str, float] = {}
+        for file in self._folder.glob("*.json"):
+            took |= json.loads(file.read_text())
+        items.sort(key=lambda item: max(took.get(item.nodeid, 0.0), QUICK))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self._took[report.nodeid] = self._took.get(report.nodeid, 0.0) + report.duration
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if exitstatus == 0:
+            self._folder.mkdir(exist_ok=True)
+            (self._folder / f"{os.getpid()}.json").write_text(json.dumps(self._took))
 
 
 if __name__ == "__main__":
