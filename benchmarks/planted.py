@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 UNIMPORTABLE, ELSEWHERE = 98, 99
-QUICK = 0.5  # seconds up to which tests stay in their order, so that they share fixtures
+QUICK = 1.5  # seconds up to which tests stay in their order, so that they share fixtures
 
 
 def main(root: str, module: str, *arguments: str) -> int:

@@ -71,6 +71,20 @@ def test_munchausen_finds_the_fixed_point_of_its_own_equation() -> None:
     assert q[INNER] == pytest.approx(exact[INNER], abs=5e-3)
 
 
+def test_munchausens_policies_are_both_the_target_networks() -> None:
+    settings = {"munchausen_temperature": 0.1, "target_period": 1_000_000, "loss": "mse", "hidden": []}
+    agent = learnt("munchausen-dqn", "corridor:tests/Corridor-v0", 700, settings)
+    online, q = (n(torch.arange(corridor.LENGTH))[..., 0].detach() for n in (agent._online, agent._target))
+    assert (online - q).abs().max() > 0.3
+    obs, action, next_obs = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([1, 1])
+    reward, discount = torch.tensor([0.5, 1.0]), torch.tensor([GAMMA, 0.0])
+    found, _ = agent._bootstrap(obs, next_obs, action, reward, discount)
+    log_pi = (q / 0.1).log_softmax(1)
+    soft = (log_pi.exp() * (q - 0.1 * log_pi)).sum(1)
+    expected = reward + 0.9 * (0.1 * log_pi[obs, action]).clamp(-1, 0) + discount * soft[next_obs]
+    assert found[:, 0].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
 def test_three_steps_find_the_value_of_exploring_twice_before_being_greedy() -> None:
     """Uncorrected n-step returns have the behaviour's actions in them, here uniformly random ones."""
     q = learnt("nstep-dqn", "corridor:tests/Corridor-v0", 8500, {"loss": "mse"}, replay={"n_step": 3, "batch_size": 64})
