@@ -112,7 +112,7 @@ def copy_tree(to: Path) -> None:
 def run_tests(copy: Path, module: str, tests: Iterable[str], python: str) -> tuple[int | None, str]:
     """pytest's exit status (None: out of time) and what it printed."""
     settings = {"PYTHONPATH": str(copy / ".import"), "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-    settings |= {"PYTHONDONTWRITEBYTECODE": ""}  # what is not faulty is compiled once
+    settings |= {"PYTHONDONTWRITEBYTECODE": "", "COLUMNS": "1000"}  # what is not faulty is compiled once; no line is cut
     pytest = ["-x", "-q", "-rfE", "--tb=no", "-p", "no:xdist", "-p", "no:cacheprovider", f"--timeout={TEST_LIMIT}"]
     command = [python, str(copy / "benchmarks" / "planted.py"), str(copy), module, *pytest, *tests]
     try:
@@ -159,9 +159,10 @@ def judge(status: int | None, output: str) -> tuple[str, str]:
         return "survived", ""
     if status is None:
         return "error", f"its tests took more than {LIMIT} seconds"
-    failed = re.search(r"^(?:FAILED|ERROR) (tests/\S+::.*?)(?: - |$)", output, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (tests/\S+::.*?)(?: - (.*))?$", output, re.MULTILINE)
     if status == 1 and failed is not None:
-        return "caught", failed[1]
+        slow = "Timeout" in (failed[2] or "")
+        return ("error", f"{failed[1]} took more than {TEST_LIMIT} seconds") if slow else ("caught", failed[1])
     reasons = {UNIMPORTABLE: "the module cannot be imported", ELSEWHERE: "another module than the copy's was imported"}
     return "error", reasons.get(status, f"pytest's exit status is {status}: {output[-500:]}")
 
