@@ -112,7 +112,7 @@ def copy_tree(to: Path) -> None:
 def run_tests(copy: Path, module: str, tests: Iterable[str], python: str) -> tuple[int | None, str]:
     """pytest's exit status (None: out of time) and what it printed."""
     settings = {"PYTHONPATH": str(copy / ".import"), "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-    settings |= {"PYTHONDONTWRITEBYTECODE": "", "COLUMNS": "1000"}  # what is not faulty is compiled once; no line is cut
+    settings |= {"PYTHONDONTWRITEBYTECODE": "", "COLUMNS": "1000"}  # bytecode is shared; no line is cut
     pytest = ["-x", "-q", "-rfE", "--tb=no", "-p", "no:xdist", "-p", "no:cacheprovider", f"--timeout={TEST_LIMIT}"]
     command = [python, str(copy / "benchmarks" / "planted.py"), str(copy), module, *pytest, *tests]
     try:

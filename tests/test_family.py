@@ -85,6 +85,27 @@ def test_munchausens_policies_are_both_the_target_networks() -> None:
     assert found[:, 0].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+def test_an_implicit_quantile_update_is_the_naive_double_loop_at_its_own_fractions() -> None:
+    agent = learnt("iqn", "corridor:tests/Corridor-v0", 502, {"hidden": [16], "atoms": 5, "act_fractions": 7})
+    online, draws = copy.deepcopy(agent._online), torch.Generator()
+    draws.set_state(agent._draws.get_state())
+    obs, action, next_obs = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([1, 1])
+    reward, discount = torch.tensor([0.5, 1.0]), torch.tensor([GAMMA, 0.0])
+    learned = agent._improve(obs, next_obs, action, reward, discount, torch.ones(2))
+    target_at, online_at = (torch.rand(2, 5, generator=draws) for _ in range(2))
+    spread = ((torch.arange(7) + 0.5) / 7).expand(2, -1)
+    with torch.no_grad():
+        best = agent._target(next_obs, spread).mean(-1).argmax(1)
+        future, out = agent._target(next_obs, target_at), online(obs, online_at)
+    total = 0.0
+    for b in range(2):
+        for tau, z in zip(online_at[b], out[b, action[b]], strict=True):
+            for z_next in future[b, best[b]]:
+                u = float(reward[b] + discount[b] * z_next - z)
+                total += abs(float(tau) - (u < 0)) * (u * u / 2 if abs(u) <= 1 else abs(u) - 0.5) / 5
+    assert float(learned.loss.detach()) == pytest.approx(total / 2, rel=1e-4)
+
+
 def test_three_steps_find_the_value_of_exploring_twice_before_being_greedy() -> None:
     """Uncorrected n-step returns have the behaviour's actions in them, here uniformly random ones."""
     q = learnt("nstep-dqn", "corridor:tests/Corridor-v0", 8500, {"loss": "mse"}, replay={"n_step": 3, "batch_size": 64})
