@@ -223,7 +223,7 @@ def test_the_same_state_goes_on_the_same_way(name: str) -> None:
     extra: dict[str, Any] = {"epsilon": 0.0} if name in ("noisy-dqn", "rainbow") else {}
     if name == "rainbow":
         extra["support"] = [0.0, 1.0]
-    one, other = (learnt(name, "FrozenLake-v1", steps, {"hidden": [16], **extra}) for steps in (700, 510))
+    one, other = (learnt(name, "FrozenLake-v1", steps, {"hidden": [16], **extra}) for steps in (715, 510))
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     first = np.zeros(1, np.bool_)
     for agent in (one, other):

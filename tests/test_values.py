@@ -85,6 +85,17 @@ def test_cross_entropy_by_hand() -> None:
     assert not td.requires_grad
 
 
+def test_cross_entropy_bears_what_is_all_but_impossible() -> None:
+    out = torch.tensor([[200.0, 0.0, -200.0, 0.0, 0.0]], requires_grad=True)
+    loss, td, surprise = C51.loss(out, torch.tensor([[0.5, 0.0, 0.5, 0.0, 0.0]]), None)
+    loss.sum().backward()
+    assert float(loss.detach()) == pytest.approx(200)
+    assert float(td) == pytest.approx(0.5)
+    assert float(surprise) == pytest.approx(200 - math.log(2))
+    assert out.grad is not None
+    assert out.grad[0].tolist() == pytest.approx([0.5, 0, -0.5, 0, 0])
+
+
 @pytest.mark.parametrize("random_fractions", [False, True])
 def test_quantile_regression_is_the_naive_double_loop(random_fractions: bool) -> None:
     generator = torch.Generator().manual_seed(3)
