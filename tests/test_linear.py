@@ -230,6 +230,20 @@ def test_a_saved_agent_goes_on_the_same_way_in_the_middle_of_an_episode(
     np.testing.assert_equal(other.state_dict(), agent.state_dict())
 
 
+@pytest.mark.parametrize("cls", [LinearQ, LinearSarsa])
+def test_greedy_play_where_it_never_was_numbers_no_tiles(cls: Any) -> None:
+    agent = linear(cls, tilings=4, table_size=30)  # fewer than the 36 there are, so they are numbered as they are met
+    learn(agent, at(0.1), 0, 1.0, 1.0, False, at(0.2))
+    before = agent.state_dict()
+    assert 0 < len(before["tiles"]["keys"]) < 12
+    for x in (0.5, 0.7, 0.9):
+        assert agent.act(at(x), True, False)[0] == 0
+        assert agent.values(at(x)) == [0.0, 0.0]
+    np.testing.assert_equal(agent.state_dict(), before)
+    agent.act(at(0.9), True, True)
+    assert len(agent.state_dict()["tiles"]["keys"]) > len(before["tiles"]["keys"])
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
