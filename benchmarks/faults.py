@@ -49,7 +49,7 @@ class Fault:
     new: str
     tests: tuple[str, ...]  # files, those of its module unless it names its own
     holdout: bool = False  # planted only after all tests for the others were written
-    at_first: str = "caught"  # or "survived": the tests that there were when it was first planted did not see it
+    at_first: str = "caught"  # of the holdout; "survived" where the tests of then did not see it
     survives: str = ""  # why no test can see it
 
     @property
@@ -171,9 +171,10 @@ def report(outcomes: Sequence[Outcome], seconds: float, jobs: int, command: str)
     """What is kept as JSON; a fault whose survival is explained still counts as one that survived."""
 
     def shares(some: Sequence[Outcome]) -> dict[str, Any]:
-        caught, before = (sum(getattr(o, w) == "caught" for o in some) for w in ("outcome", "at_first"))
-        return {"planted": len(some), "caught": caught, "share": caught / max(len(some), 1), "caught_at_first": before}
+        caught = sum(o.outcome == "caught" for o in some)
+        return {"planted": len(some), "caught": caught, "share": caught / max(len(some), 1)}
 
+    holdout = [o for o in outcomes if o.holdout]
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "command": command,
@@ -182,7 +183,7 @@ def report(outcomes: Sequence[Outcome], seconds: float, jobs: int, command: str)
         "seconds": round(seconds),
         "cpu_seconds": round(children.ru_utime + children.ru_stime),
         **shares(outcomes),
-        "holdout": shares([o for o in outcomes if o.holdout]),
+        "holdout": {**shares(holdout), "caught_at_first": sum(o.at_first == "caught" for o in holdout)},
         "survived": {o.name: o.survives for o in outcomes if o.outcome == "survived"},
         "errors": {o.name: o.by for o in outcomes if o.outcome == "error"},
         "faults": [asdict(o) for o in outcomes],
