@@ -83,6 +83,14 @@ def test_what_is_drawn_is_in_proportion() -> None:
     assert abs(chi_squared(priorities.draw(50_000), expected / expected.sum())) < 5
 
 
+def test_what_is_new_has_the_largest_priority_there_ever_was() -> None:
+    priorities = Priorities(3, 0.5, np.random.default_rng(0))
+    priorities.update(np.array([0]), np.array([9.0]))
+    priorities.update(np.array([0, 1]), np.array([1.0, 4.0]))
+    priorities.enter(np.array([2]))
+    assert abs(chi_squared(priorities.draw(50_000), np.array([1.0, 2.0, 3.0]) / 6)) < 5
+
+
 def test_importance_weights_by_hand() -> None:
     priorities = Priorities(4, 1.0, np.random.default_rng(0))
     priorities.update(np.arange(4), np.array([1.0, 2.0, 4.0, 8.0]) - 1e-6)
