@@ -180,6 +180,22 @@ def test_life_loss_cuts_the_return_and_nothing_else() -> None:
     np.testing.assert_array_equal(batch.next_obs[5], [[1, 0, 5], [1, 0, 6]])
 
 
+def test_stacks_in_an_episode_longer_than_a_byte_counts() -> None:
+    replay = FrameReplay(ReplayConfig(700), tagged_spec(1, 4), GAMMA, np.random.default_rng(0))
+
+    def stack(t: int) -> Any:
+        return np.array([[u % 256, u // 256, 1] if u >= 0 else [0] * 3 for u in range(t - 3, t + 1)], np.uint8)[None]
+
+    one, no = np.ones(1), np.zeros(1, np.bool_)
+    for t in range(600):
+        replay.add(Step(stack(t), one, one, one, no, stack(t + 1)))
+    batch = everything(replay)
+    assert len(batch.obs) == 599
+    for obs, next_obs, index in zip(batch.obs, batch.next_obs, batch.index, strict=True):
+        np.testing.assert_array_equal(obs, stack(index)[0])
+        np.testing.assert_array_equal(next_obs, stack(index + 1)[0])
+
+
 def test_numbered_states_and_vectors() -> None:
     for spec, obs in (
         (EnvSpec("states", 2, True, (), "int64", 500, 300), np.array([499, 7])),

@@ -127,10 +127,10 @@ def test_quantile_regression_finds_the_quantiles() -> None:
 
 
 def test_quantiles_move_with_reward_and_discount() -> None:
-    out = torch.tensor([[[1.0, 2.0], [3.0, 5.0]]]).repeat(2, 1, 1)
+    out = torch.tensor([[[1.0, 6.0], [3.0, 5.0]]]).repeat(2, 1, 1)  # neither action has the best of both quantiles
     target = Quantiles().target(out, one_hot(1, 0), torch.tensor([1.0, -1.0]), torch.tensor([0.5, 0.0]))
     assert target.tolist() == [[2.5, 3.5], [-1.0, -1.0]]
-    assert Quantiles().mean(out)[0].tolist() == [1.5, 4.0]
+    assert Quantiles().mean(out)[0].tolist() == [3.5, 4.0]
 
 
 def test_midpoints() -> None:
