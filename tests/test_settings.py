@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qladder.agents.schedules import Probability
+from qladder.agents.schedules import Clocks, Probability
 from qladder.envs.errors import UserError
 from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
 from qladder.runners.settings import merge, parse_flags, read_toml
@@ -150,6 +150,22 @@ def test_all_shipped_settings_resolve() -> None:
     for suite in ("quickstart", "classic", "toy-text"):
         for task in load_suite(suite).tasks:
             resolve(task.agent, task.env, task.table(0))
+
+
+def test_ataris_settings_are_those_that_were_published() -> None:
+    """The network, memory and ratio of Mnih et al. (2015); the optimiser and exploration of Hessel et al. (2018)."""
+    config = resolve("dqn", "ALE/Pong-v5", {})
+    agent, replay, run = config.agent, config.replay, config.run
+    assert (agent.network, agent.hidden, agent.gamma, agent.loss) == ("nature-cnn", (512,), 0.99, "huber")
+    assert (replay.capacity, replay.batch_size, replay.n_step) == (1_000_000, 32, 1)
+    assert (run.learning_starts, run.updates, run.update_every) == (20_000, 1, 4)
+    assert (agent.optimizer, agent.optimizer_eps) == ("adam", 1.5e-4)
+    assert agent.target_period * run.update_every == 8_000
+    assert [agent.epsilon(Clocks(frames, frames // 4, 0)) for frames in (0, 500_000, 1_000_000)] == [1.0, 0.505, 0.01]
+    rainbow = resolve("rainbow", "ALE/Pong-v5", {})
+    assert (rainbow.replay.n_step, rainbow.replay.priority_exponent, rainbow.agent.noisy_std) == (3, 0.5, 0.5)
+    assert (rainbow.agent.atoms, rainbow.agent.support, rainbow.agent.optimizer_eps) == (51, (-10.0, 10.0), 1.5e-4)
+    assert [rainbow.agent.importance(Clocks(0, steps, 0)) for steps in (0, run.steps)] == [0.4, 1.0]
 
 
 def test_a_protocol_hash_moves_with_what_moves_a_score() -> None:
