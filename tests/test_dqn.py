@@ -149,6 +149,13 @@ def test_copies_come_after_every_so_many_updates() -> None:
     assert seen == [updates % 4 == 0 for updates in range(1, 13)]
 
 
+@pytest.mark.parametrize("k", [1, 31, 32, 33, 70])
+def test_as_many_updates_are_done_as_were_asked_for(k: int) -> None:
+    agent = trained(linear_config(), 300)
+    agent.learn(k)
+    assert agent.clocks.updates == k
+
+
 def test_the_learning_rate_follows_its_schedule() -> None:
     falling = {"start": 0.02, "end": 0.0, "over": 20, "clock": "updates"}
     agent = trained(linear_config(learning_rate=falling), 502)  # one update

@@ -91,11 +91,13 @@ def test_an_implicit_quantile_update_is_the_naive_double_loop_at_its_own_fractio
     draws.set_state(agent._draws.get_state())
     obs, action, next_obs = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([1, 1])
     reward, discount = torch.tensor([0.5, 1.0]), torch.tensor([GAMMA, 0.0])
+    states, seven = torch.arange(corridor.LENGTH), (torch.arange(7) + 0.5) / 7
+    spread_out = online(states, seven.expand(corridor.LENGTH, -1)).mean(-1).detach()
+    assert torch.allclose(agent.values(states.numpy()), spread_out, atol=1e-6)
     learned = agent._improve(obs, next_obs, action, reward, discount, torch.ones(2))
     target_at, online_at = (torch.rand(2, 5, generator=draws) for _ in range(2))
-    spread = ((torch.arange(7) + 0.5) / 7).expand(2, -1)
     with torch.no_grad():
-        best = agent._target(next_obs, spread).mean(-1).argmax(1)
+        best = agent._target(next_obs, seven.expand(2, -1)).mean(-1).argmax(1)
         future, out = agent._target(next_obs, target_at), online(obs, online_at)
     total = 0.0
     for b in range(2):
