@@ -48,7 +48,7 @@ class Fault:
     old: str  # occurs exactly once in the file
     new: str
     tests: tuple[str, ...]  # files, those of its module unless it names its own
-    holdout: bool = False  # planted only after all tests for the others were written
+    holdout: int = 0  # the round, from 1, if planted only after all tests for those before it were written
     at_first: str = "caught"  # of the holdout; "survived" where the tests of then did not see it
     survives: str = ""  # why no test can see it
 
@@ -85,7 +85,7 @@ class Outcome:
     outcome: str  # caught, survived, or error
     by: str  # the first test that failed
     seconds: float
-    holdout: bool
+    holdout: int
     at_first: str
     survives: str
 
@@ -174,7 +174,7 @@ def report(outcomes: Sequence[Outcome], seconds: float, jobs: int, command: str)
         caught = sum(o.outcome == "caught" for o in some)
         return {"planted": len(some), "caught": caught, "share": caught / max(len(some), 1)}
 
-    holdout = [o for o in outcomes if o.holdout]
+    rounds = {n: [o for o in outcomes if o.holdout == n] for n in sorted({o.holdout for o in outcomes} - {0})}
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "command": command,
@@ -183,7 +183,10 @@ def report(outcomes: Sequence[Outcome], seconds: float, jobs: int, command: str)
         "seconds": round(seconds),
         "cpu_seconds": round(children.ru_utime + children.ru_stime),
         **shares(outcomes),
-        "holdout": {**shares(holdout), "caught_at_first": sum(o.at_first == "caught" for o in holdout)},
+        "holdout": [
+            {"round": n, **shares(some), "caught_at_first": sum(o.at_first == "caught" for o in some)}
+            for n, some in rounds.items()
+        ],
         "survived": {o.name: o.survives for o in outcomes if o.outcome == "survived"},
         "errors": {o.name: o.by for o in outcomes if o.outcome == "error"},
         "faults": [asdict(o) for o in outcomes],
