@@ -11,6 +11,7 @@ import torch
 from learning import trained
 
 from qladder.agents.dqn import DQN
+from qladder.agents.exploration import Exploration
 from qladder.agents.optimizers import CentredRMSProp, make_optimizer
 from qladder.agents.td import greedy, of_action
 from qladder.agents.values import Mean
@@ -266,6 +267,18 @@ def test_long_exploration_repeats_its_action() -> None:
     changes = np.count_nonzero(np.diff(actions)) / 2
     assert np.sum(actions) / max(changes, 1) > 2  # a lone random action would last one step, hardly ever two
     env.close()
+
+
+def test_long_exploration_lasts_as_long_as_the_zeta_distribution_says() -> None:
+    explore = Exploration(20_000, 3, 2.0, np.random.default_rng(0))
+    none = np.zeros(20_000, np.bool_)
+    random, action = explore(1.0, none)
+    assert random.all()
+    zeta = np.pi**2 / 6
+    for steps in (1, 2, 3):  # how many last longer than so many
+        random, again = explore(0.0, none)
+        assert random.mean() == pytest.approx(1 - sum(k**-2 for k in range(1, steps + 1)) / zeta, abs=0.015)
+        assert (again == action)[random].all()
 
 
 def test_long_exploration_ends_with_its_episode_and_is_in_the_state() -> None:

@@ -23,7 +23,7 @@ from qladder.runners.loading import make_agent, make_environment
 
 
 class Lengths(gymnasium.Env[Any, Any]):
-    """One point a step; a seed decides on one of two lengths."""
+    """Three points a step; a seed decides on one of two lengths."""
 
     observation_space, action_space = spaces.Box(0, 1, (1,), np.float32), spaces.Discrete(2)
 
@@ -34,7 +34,7 @@ class Lengths(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         self.left -= 1
-        return np.zeros(1, np.float32), 1.0, self.left == 0, False, {}
+        return np.zeros(1, np.float32), 3.0, self.left == 0, False, {}
 
 
 def length(seed: int | None) -> int:
@@ -123,7 +123,7 @@ def test_each_environment_plays_its_share_however_long_its_episodes(played: Any,
     expected = []
     for i in range(num_envs):
         share = len(range(i, episodes, num_envs))
-        expected += [length(integer(5, "some", i, episode)) for episode in range(share)]
+        expected += [3.0 * length(integer(5, "some", i, episode)) for episode in range(share)]
     assert len(expected) == episodes
     assert len(set(expected)) == 2
     assert play(*played, episodes, 5, "some") == expected
@@ -133,4 +133,4 @@ def test_the_evaluations_cap_holds_and_not_that_of_training(played: Any) -> None
     config, policy = played
     protocol = replace(config.protocol, episode_cap=10, evaluation=Evaluation(episode_cap=20))
     returns = play(replace(config, protocol=protocol), policy, 20, 5, "some")
-    assert set(returns) == {3, 20}
+    assert set(returns) == {3.0 * 3, 3.0 * 20}
