@@ -11,6 +11,7 @@ import pytest
 from qladder.agents.schedules import Clocks, Probability
 from qladder.envs.errors import UserError
 from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
+from qladder.runners.run_folder import settings_hash
 from qladder.runners.settings import merge, parse_flags, read_toml
 from qladder.runners.suite import load_suite
 
@@ -166,6 +167,19 @@ def test_ataris_settings_are_those_that_were_published() -> None:
     assert (rainbow.replay.n_step, rainbow.replay.priority_exponent, rainbow.agent.noisy_std) == (3, 0.5, 0.5)
     assert (rainbow.agent.atoms, rainbow.agent.support, rainbow.agent.optimizer_eps) == (51, (-10.0, 10.0), 1.5e-4)
     assert [rainbow.agent.importance(Clocks(0, steps, 0)) for steps in (0, run.steps)] == [0.4, 1.0]
+
+
+def test_the_hash_of_settings_moves_with_each_but_those_of_the_seed_and_the_machine() -> None:
+    config = resolve("dqn", "CartPole-v1", {})
+    still: list[str] = []
+    for section in ("agent", "replay", "run"):
+        for name, value in config.table()[section].items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                other = resolve(
+                    "dqn", "CartPole-v1", {section: {name: value + 1 if isinstance(value, int) else value / 2}}
+                )
+                still += [name] if settings_hash(other) == settings_hash(config) else []
+    assert sorted(still) == ["log_every", "seed", "threads"]
 
 
 def test_a_protocol_hash_moves_with_what_moves_a_score() -> None:
