@@ -86,23 +86,35 @@ def test_munchausens_policies_are_both_the_target_networks() -> None:
 
 
 def test_an_implicit_quantile_update_is_the_naive_double_loop_at_its_own_fractions() -> None:
-    agent = learnt("iqn", "corridor:tests/Corridor-v0", 502, {"hidden": [16], "atoms": 5, "act_fractions": 7})
+    agent = learnt("iqn", "corridor:tests/Corridor-v0", 300, {"hidden": [16], "atoms": 5, "act_fractions": 7})
     online, draws = copy.deepcopy(agent._online), torch.Generator()
-    draws.set_state(agent._draws.get_state())
     obs, action, next_obs = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([1, 1])
     reward, discount = torch.tensor([0.5, 1.0]), torch.tensor([GAMMA, 0.0])
     states, seven = torch.arange(corridor.LENGTH), (torch.arange(7) + 0.5) / 7
-    spread_out = online(states, seven.expand(corridor.LENGTH, -1)).mean(-1).detach()
-    assert torch.allclose(agent.values(states.numpy()), spread_out, atol=1e-6)
+    spread = online(states, seven.expand(corridor.LENGTH, -1)).mean(-1).detach()
+    assert torch.allclose(agent.values(states.numpy()), spread, atol=1e-6)
+
+    @torch.no_grad()
+    def best(fractions: torch.Tensor) -> list[int]:
+        return agent._target(next_obs, fractions.expand(2, -1)).mean(-1).argmax(1).tolist()
+
+    with torch.no_grad():  # all but a tie, so that other fractions may prefer the other action
+        q = agent._target(next_obs[:1], seven[None])[0].mean(-1)
+        agent._target.head.outputs[0].bias[1] += q[0] - q[1] + 1e-4  # type: ignore[operator]
+    for seed in range(1000):  # until another action looks best at the fractions drawn than at those that choose
+        agent._draws.manual_seed(seed)
+        draws.manual_seed(seed)
+        target_at, online_at = (torch.rand(2, 5, generator=draws) for _ in range(2))
+        if best(target_at)[0] != best(seven)[0]:
+            break
+    assert best(target_at)[0] != best(seven)[0]
     learned = agent._improve(obs, next_obs, action, reward, discount, torch.ones(2))
-    target_at, online_at = (torch.rand(2, 5, generator=draws) for _ in range(2))
     with torch.no_grad():
-        best = agent._target(next_obs, seven.expand(2, -1)).mean(-1).argmax(1)
         future, out = agent._target(next_obs, target_at), online(obs, online_at)
     total = 0.0
     for b in range(2):
         for tau, z in zip(online_at[b], out[b, action[b]], strict=True):
-            for z_next in future[b, best[b]]:
+            for z_next in future[b, best(seven)[b]]:
                 u = float(reward[b] + discount[b] * z_next - z)
                 total += abs(float(tau) - (u < 0)) * (u * u / 2 if abs(u) <= 1 else abs(u) - 0.5) / 5
     assert float(learned.loss.detach()) == pytest.approx(total / 2, rel=1e-4)
