@@ -12,6 +12,7 @@ import ale_py
 import numpy as np
 import pytest
 from ale_py import roms
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from qladder.envs.atari import AtariEnv, AtariScreen, rom_md5
@@ -153,6 +154,39 @@ def test_a_last_life_shown_as_0_is_a_life() -> None:
             break
     assert ended
     assert lost == 4  # Frogger counts 4, 3, 2, 1, 0 and only then is over
+
+
+class Lives:
+    """ale-py's interface to a game of which only the lives are told; over when the script is."""
+
+    single_action_space = spaces.Discrete(2)
+
+    def __init__(self, lives: list[int]) -> None:
+        self._script, self._t = lives, 0
+
+    def reset(self, **_: Any) -> Any:
+        self._t = 0
+        return self._told()
+
+    def step(self, action: Any) -> Any:
+        self._t += 1
+        obs, info = self._told()
+        return obs, np.zeros(1), np.array([self._t == len(self._script) - 1]), np.array([False]), info
+
+    def _told(self) -> Any:
+        return np.full((1, 4, 84, 84), self._t, np.uint8), {"lives": np.array(self._script[self._t : self._t + 1])}
+
+
+def test_a_fall_in_lives_cuts_and_a_gain_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qladder.envs.atari._vector", lambda *_: Lives([3, 3, 2, 3, 2, 2, 1, 0, 0]))
+    env = one("Asterix", LIVES)
+    env.reset()
+    for _ in range(2):  # the second game starts with more lives than the first one ended with
+        steps = [env.step([NOOP]) for _ in range(8)]
+        assert [step.discount[0] for step in steps] == [1, 0, 1, 0, 1, 0, 0, 0]
+        assert [step.last[0] for step in steps] == [False] * 7 + [True]
+        assert [step.next_obs[0, -1, 0, 0] for step in steps] == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert steps[-1].obs[0, -1, 0, 0] == 0
 
 
 def test_lives_are_counted_afresh_in_every_episode() -> None:

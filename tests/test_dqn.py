@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import torch
 from learning import trained
 
 from qladder.agents.dqn import DQN
+from qladder.agents.exploration import Exploration
 from qladder.agents.optimizers import CentredRMSProp, make_optimizer
 from qladder.agents.td import greedy, of_action
 from qladder.agents.values import Mean
+from qladder.envs.errors import DivergedError
 from qladder.envs.mdp import optimal_values
 from qladder.replay.types import Step
 from qladder.runners.config import Config, resolve
@@ -90,12 +93,32 @@ def test_an_update_bootstraps_from_the_target_network() -> None:
 
 
 @pytest.mark.parametrize("norm", [None, 0.01])
-def test_gradients_longer_than_the_limit_are_cut_to_it(norm: float | None) -> None:
-    agent = trained(linear_config(max_grad_norm="none" if norm is None else norm), 502)
+def test_gradients_longer_than_the_limit_are_cut_to_it_before_the_step(norm: float | None) -> None:
+    limit = "none" if norm is None else norm
+    steady = {"optimizer": "rmsprop", "optimizer_eps": 1e6, "learning_rate": 1e3}  # a step is the gradient
+    agent = trained(linear_config(max_grad_norm=limit, **steady), 300)
+    before = torch.cat([p.detach().flatten() for p in agent._online.parameters()])
     agent._improve(**two_steps(agent))
     grads = [p.grad for p in agent._online.parameters() if p.grad is not None]
     length = float(torch.cat([g.flatten() for g in grads]).norm())
+    moved = float((torch.cat([p.detach().flatten() for p in agent._online.parameters()]) - before).norm())
     assert length > 0.1 if norm is None else length == pytest.approx(0.01, rel=1e-3)
+    assert moved == pytest.approx(length, rel=1e-2)
+
+
+def test_an_update_is_made_of_its_own_batchs_weighted_mean_alone() -> None:
+    """One hand-worked step after another: importance weights once, the mean over the batch, no gradient left over."""
+    steady = {"optimizer": "rmsprop", "optimizer_eps": 1e6, "learning_rate": 1e3}
+    agent = trained(linear_config(**steady), 300)
+    batch = {**two_steps(agent), "weight": torch.tensor([0.5, 0.25])}
+    weight, bias = agent._online.parameters()
+    for _ in range(2):
+        (q0, q4), target = (weight[:, [0, 4]] + bias[:, None]).T.detach(), agent._improve(**batch).target[:, 0]
+        expected = torch.zeros(4, 16)
+        expected[2, 0] = 0.5 * (q0[2] - target[0]) / 2
+        expected[1, 4] = 0.25 * (q4[1] - target[1]) / 2
+        assert weight.grad is not None
+        assert torch.allclose(weight.grad, expected, atol=1e-6)
 
 
 def test_polyak_copies_move_the_target_by_tau() -> None:
@@ -107,9 +130,69 @@ def test_polyak_copies_move_the_target_by_tau() -> None:
         assert torch.allclose(state["target"][name], old + 0.25 * (state["online"][name] - old))
 
 
+def test_the_target_network_starts_as_a_copy() -> None:
+    state = trained(linear_config(), 300).state_dict()  # no update yet
+    assert all(torch.equal(value, state["target"][name]) for name, value in state["online"].items())
+
+
+def test_copies_come_after_every_so_many_updates() -> None:
+    agent = trained(linear_config(target_period=4), 503)  # one update
+
+    def equal() -> bool:
+        online, target = agent.state_dict()["online"], agent.state_dict()["target"]
+        return all(torch.equal(value, target[name]) for name, value in online.items())
+
+    assert agent.clocks.updates == 1
+    seen = []
+    for _ in range(12):
+        seen.append(equal())
+        agent.learn(1)
+    assert seen == [updates % 4 == 0 for updates in range(1, 13)]
+
+
+@pytest.mark.parametrize("k", [1, 31, 32, 33, 70])
+def test_as_many_updates_are_done_as_were_asked_for(k: int) -> None:
+    agent = trained(linear_config(), 300)
+    agent.learn(k)
+    assert agent.clocks.updates == k
+
+
+def test_the_learning_rate_follows_its_schedule() -> None:
+    falling = {"start": 0.02, "end": 0.0, "over": 20, "clock": "updates"}
+    agent = trained(linear_config(learning_rate=falling), 502)  # one update
+    for updates in range(1, 20):
+        agent.learn(1)
+        assert agent._optimizer.param_groups[0]["lr"] == pytest.approx(0.02 * (20 - updates) / 20)
+
+
+def test_clocks_count_every_environment_and_its_frames() -> None:
+    spec = replace(make_environment(linear_config(), True).spec, num_envs=3, frames_per_step=4)
+    agent = make_agent(linear_config(), spec, "cpu")
+    assert isinstance(agent, DQN)
+    zeros = np.zeros(3, np.int64)
+    for _ in range(5):
+        agent.observe(Step(zeros, zeros, np.zeros(3), np.ones(3), zeros > 0, zeros))
+    assert agent.clocks == (60, 15, 0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run(bad: float) -> None:
+    agent = trained(linear_config(), 500)
+    agent._replay._reward[:] = bad
+    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at update 0; in its batch: reward (nan|inf)"):
+        agent.learn(1)
+
+
 def test_online_and_target_share_no_memory() -> None:
     state = trained(linear_config(), 500).state_dict()
     assert {v.data_ptr() for v in state["online"].values()}.isdisjoint(v.data_ptr() for v in state["target"].values())
+
+
+def test_adam_has_the_epsilon_that_was_asked_for() -> None:
+    weight = torch.tensor([1.0], requires_grad=True)
+    weight.grad = torch.tensor([0.1])
+    make_optimizer("adam", [weight], 1.0, 0.5).step()
+    assert weight.item() == pytest.approx(1.0 - 0.1 / (0.1 + 0.5))  # a first step's averages are the gradient's own
 
 
 def test_rmsprop_has_its_epsilon_inside_the_root() -> None:
@@ -202,6 +285,18 @@ def test_long_exploration_repeats_its_action() -> None:
     env.close()
 
 
+def test_long_exploration_lasts_as_long_as_the_zeta_distribution_says() -> None:
+    explore = Exploration(20_000, 3, 2.0, np.random.default_rng(0))
+    none = np.zeros(20_000, np.bool_)
+    random, action = explore(1.0, none)
+    assert random.all()
+    zeta = np.pi**2 / 6
+    for steps in (1, 2, 3):  # how many last longer than so many
+        random, again = explore(0.0, none)
+        assert random.mean() == pytest.approx(1 - sum(k**-2 for k in range(1, steps + 1)) / zeta, abs=0.015)
+        assert (again == action)[random].all()
+
+
 def test_long_exploration_ends_with_its_episode_and_is_in_the_state() -> None:
     settings = {"epsilon": 0.0, "explore_power": 1.5}
     config = resolve("dqn", "CartPole-v1", {"agent": settings})
@@ -219,7 +314,7 @@ def test_long_exploration_ends_with_its_episode_and_is_in_the_state() -> None:
 
 def test_the_same_state_goes_on_the_same_way() -> None:
     config = linear_config()
-    agent = trained(config, 700)
+    agent = trained(config, 715)  # in the middle of a target's period
     other = make_agent(config, make_environment(config, True).spec, "cpu")
     other.load_state_dict(copy.deepcopy(agent.state_dict()))
     agent.learn(5)

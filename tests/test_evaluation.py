@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -10,15 +12,18 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from qladder.envs.gym import GymEnv
+from qladder.envs.mdp import epsilon_greedy, optimal_values, policy_return
 from qladder.envs.protocol import Evaluation
 from qladder.envs.seeding import integer
+from qladder.runners import train
 from qladder.runners.config import Config, resolve
-from qladder.runners.evaluation import EVALUATION_ENVS, Policy, play
+from qladder.runners.evaluation import EVALUATION_ENVS, Policy, exact_return, play, truth
 from qladder.runners.loading import make_agent, make_environment
 
 
 class Lengths(gymnasium.Env[Any, Any]):
-    """One point a step; a seed decides on one of two lengths."""
+    """Three points a step; a seed decides on one of two lengths."""
 
     observation_space, action_space = spaces.Box(0, 1, (1,), np.float32), spaces.Discrete(2)
 
@@ -29,7 +34,7 @@ class Lengths(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         self.left -= 1
-        return np.zeros(1, np.float32), 1.0, self.left == 0, False, {}
+        return np.zeros(1, np.float32), 3.0, self.left == 0, False, {}
 
 
 def length(seed: int | None) -> int:
@@ -37,6 +42,72 @@ def length(seed: int | None) -> int:
 
 
 gymnasium.register("Lengths-v0", entry_point=Lengths)
+
+
+class Stubborn:
+    """Always takes action 0, and notes whether it was asked to explore."""
+
+    def __init__(self, batched: bool) -> None:
+        self.batched, self.explored = batched, False
+
+    def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
+        self.explored |= explore
+        return (np.zeros(len(obs), np.int64) if self.batched else 0), None
+
+
+def actions_of(policy: Policy, batched: bool, count: int) -> list[int]:
+    if batched:
+        return policy.act(np.zeros((count, 1)), np.zeros(count, np.bool_)).tolist()
+    return [policy.act(np.zeros(1)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("epsilon", [0.0, 0.2, 1.0])
+def test_a_share_epsilon_of_evaluations_actions_is_uniformly_random(batched: bool, epsilon: float) -> None:
+    agent: Any = Stubborn(batched)
+    counts = np.bincount(actions_of(Policy(agent, 4, epsilon, 0), batched, 20_000), minlength=4) / 20_000
+    assert counts.tolist() == pytest.approx([1 - 0.75 * epsilon, *[epsilon / 4] * 3], abs=0.015)
+    assert not agent.explored
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3])
+def test_the_exact_return_is_that_of_the_policy_with_its_epsilon(epsilon: float) -> None:
+    known = truth(resolve("q-learning", "FrozenLake-v1", {}))
+    assert known is not None
+    config = resolve("q-learning", "FrozenLake-v1", {})
+    agent: Any = make_agent(config, make_environment(config, batched=False).spec, "cpu")
+    q = optimal_values(known.mdp, 0.99)
+    agent._table.q = q.tolist()
+    expected = policy_return(known.mdp, epsilon_greedy(q, epsilon), known.horizon)
+    assert exact_return(Policy(agent, 4, epsilon, 0), known) == pytest.approx(expected)
+    if epsilon:
+        assert expected < exact_return(Policy(agent, 4, 0.0, 0), known) - 0.1
+
+
+def test_no_evaluation_plays_an_episode_of_training_or_of_another_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    reset = GymEnv.reset
+
+    def noting(env: GymEnv) -> Any:
+        obs = reset(env)
+        seeds.append(env._episode_seed)
+        return obs
+
+    monkeypatch.setattr(GymEnv, "reset", noting)
+    run = {"steps": 600, "eval_every": 200, "eval_episodes": 3}
+    train("q-learning", "CartPole-v1", settings={"run": run}, out=tmp_path)
+    assert len(seeds) > 100 + 3 * 3
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_the_score_is_that_of_the_final_weights_not_the_best_so_far(tmp_path: Path) -> None:
+    run = {"steps": 1500, "eval_every": 100, "eval_episodes": 3}
+    result = train("linear-q", "CartPole-v1", settings={"run": run}, out=tmp_path)
+    score, curve = result["evaluation"]["mean"], json.loads((Path(result["run"]) / "summary.json").read_text())["curve"]
+    assert score == pytest.approx(np.mean(result["evaluation"]["returns"]))
+    assert score < max(point["mean"] for point in curve)
 
 
 @pytest.fixture
@@ -52,7 +123,7 @@ def test_each_environment_plays_its_share_however_long_its_episodes(played: Any,
     expected = []
     for i in range(num_envs):
         share = len(range(i, episodes, num_envs))
-        expected += [length(integer(5, "some", i, episode)) for episode in range(share)]
+        expected += [3.0 * length(integer(5, "some", i, episode)) for episode in range(share)]
     assert len(expected) == episodes
     assert len(set(expected)) == 2
     assert play(*played, episodes, 5, "some") == expected
@@ -62,4 +133,4 @@ def test_the_evaluations_cap_holds_and_not_that_of_training(played: Any) -> None
     config, policy = played
     protocol = replace(config.protocol, episode_cap=10, evaluation=Evaluation(episode_cap=20))
     returns = play(replace(config, protocol=protocol), policy, 20, 5, "some")
-    assert set(returns) == {3, 20}
+    assert set(returns) == {3.0 * 3, 3.0 * 20}

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import coins
+import corridor
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from learning import trained
 from qladder.agents.dqn import DQN
 from qladder.envs.errors import UserError
 from qladder.envs.mdp import FiniteMDP, optimal_values
+from qladder.replay.types import Step
 from qladder.runners.config import agent_entry, agent_names, resolve
 from qladder.runners.diff import diff
 from qladder.runners.evaluation import truth
@@ -67,6 +69,107 @@ def test_munchausen_finds_the_fixed_point_of_its_own_equation() -> None:
         exact = mdp.backup(GAMMA * soft) + alpha * np.clip(tau * log_pi, floor, 0)
     assert abs(exact - optimal_values(mdp, GAMMA))[INNER].max() > 0.05  # another equation than Bellman's
     assert q[INNER] == pytest.approx(exact[INNER], abs=5e-3)
+
+
+def test_munchausens_policies_are_both_the_target_networks() -> None:
+    settings = {"munchausen_temperature": 0.1, "target_period": 1_000_000, "loss": "mse", "hidden": []}
+    agent = learnt("munchausen-dqn", "corridor:tests/Corridor-v0", 700, settings)
+    online, q = (n(torch.arange(corridor.LENGTH))[..., 0].detach() for n in (agent._online, agent._target))
+    assert (online - q).abs().max() > 0.3
+    obs, action, next_obs = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([1, 1])
+    reward, discount = torch.tensor([0.5, 1.0]), torch.tensor([GAMMA, 0.0])
+    found, _ = agent._bootstrap(obs, next_obs, action, reward, discount)
+    log_pi = (q / 0.1).log_softmax(1)
+    soft = (log_pi.exp() * (q - 0.1 * log_pi)).sum(1)
+    expected = reward + 0.9 * (0.1 * log_pi[obs, action]).clamp(-1, 0) + discount * soft[next_obs]
+    assert found[:, 0].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_an_implicit_quantile_update_is_the_naive_double_loop_at_its_own_fractions() -> None:
+    agent = learnt("iqn", "corridor:tests/Corridor-v0", 300, {"hidden": [16], "atoms": 5, "act_fractions": 7})
+    online, draws = copy.deepcopy(agent._online), torch.Generator()
+    obs, action, next_obs = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([1, 1])
+    reward, discount = torch.tensor([0.5, 1.0]), torch.tensor([GAMMA, 0.0])
+    states, seven = torch.arange(corridor.LENGTH), (torch.arange(7) + 0.5) / 7
+    spread = online(states, seven.expand(corridor.LENGTH, -1)).mean(-1).detach()
+    assert torch.allclose(agent.values(states.numpy()), spread, atol=1e-6)
+
+    @torch.no_grad()
+    def best(fractions: torch.Tensor) -> list[int]:
+        return agent._target(next_obs, fractions.expand(2, -1)).mean(-1).argmax(1).tolist()
+
+    with torch.no_grad():  # all but a tie, so that other fractions may prefer the other action
+        q = agent._target(next_obs[:1], seven[None])[0].mean(-1)
+        agent._target.head.outputs[0].bias[1] += q[0] - q[1] + 1e-4  # type: ignore[operator]
+    for seed in range(1000):  # until another action looks best at the fractions drawn than at those that choose
+        agent._draws.manual_seed(seed)
+        draws.manual_seed(seed)
+        target_at, online_at = (torch.rand(2, 5, generator=draws) for _ in range(2))
+        if best(target_at)[0] != best(seven)[0]:
+            break
+    assert best(target_at)[0] != best(seven)[0]
+    learned = agent._improve(obs, next_obs, action, reward, discount, torch.ones(2))
+    with torch.no_grad():
+        future, out = agent._target(next_obs, target_at), online(obs, online_at)
+    total = 0.0
+    for b in range(2):
+        for tau, z in zip(online_at[b], out[b, action[b]], strict=True):
+            for z_next in future[b, best(seven)[b]]:
+                u = float(reward[b] + discount[b] * z_next - z)
+                total += abs(float(tau) - (u < 0)) * (u * u / 2 if abs(u) <= 1 else abs(u) - 0.5) / 5
+    assert float(learned.loss.detach()) == pytest.approx(total / 2, rel=1e-4)
+
+
+def test_three_steps_find_the_value_of_exploring_twice_before_being_greedy() -> None:
+    """Uncorrected n-step returns have the behaviour's actions in them, here uniformly random ones."""
+    q = learnt("nstep-dqn", "corridor:tests/Corridor-v0", 8500, {"loss": "mse"}, replay={"n_step": 3, "batch_size": 64})
+    mdp, exact = corridor.model(), np.zeros((corridor.LENGTH, 2))
+    for _ in range(200):
+        following = exact.max(1)
+        for _ in range(2):
+            following = mdp.backup(GAMMA * following).mean(1)
+        exact = mdp.backup(GAMMA * following)
+    assert abs(exact - optimal_values(mdp, GAMMA)).max() > 0.5  # another equation than Bellman's
+    assert q.values(np.arange(corridor.LENGTH)).numpy() == pytest.approx(exact, abs=0.05)
+
+
+def test_noise_fades_where_it_is_of_no_use_and_leaves_the_values_of_value_iteration() -> None:
+    """From the steps of a random player, so that exploration does not fade with the noise."""
+    flags = {"hidden": [], "gamma": GAMMA, "learning_rate": RATE, "target_period": 20, "loss": "mse", "noisy_std": 0.1}
+    env_flags = {"kwargs": {"is_slippery": False}}
+    config = resolve("noisy-dqn", "FrozenLake-v1", {"agent": flags, "env": env_flags, "replay": {"batch_size": 64}})
+    env = make_environment(config, batched=True)
+    agent, rng = make_agent(config, env.spec, "cpu"), np.random.default_rng(0)
+    assert isinstance(agent, DQN)
+    obs = env.reset()
+    for _ in range(3000):
+        action = rng.integers(4, size=1)
+        step = env.step(action)
+        agent.observe(Step(obs, action, step.reward, step.discount, step.last, step.next_obs))
+        obs = step.obs
+    env.close()
+    agent.learn(4000)
+    quiet = agent.values(np.arange(16)).numpy()
+    assert quiet[INNER] == pytest.approx(optimal_values(lake(), GAMMA)[INNER], abs=5e-3)
+    agent._online.resample(agent._draws)
+    assert abs(agent.values(np.arange(16), noisy=True).numpy() - quiet)[INNER].max() < 0.05
+
+
+def test_every_update_draws_the_noise_of_either_network_and_acting_that_of_one() -> None:
+    agent = learnt("noisy-dqn", "FrozenLake-v1", 502, {"epsilon": 0.0, "hidden": [32]})
+
+    def noise() -> list[torch.Tensor]:
+        return [n.head.advantage.noise_in.clone() for n in (agent._online, agent._target)]  # type: ignore[operator]
+
+    before = noise()
+    agent.act(np.array([0]), np.array([False]), True)
+    acted = noise()
+    agent.learn(1)
+    learned = noise()
+    assert not torch.equal(before[0], acted[0])
+    assert torch.equal(before[1], acted[1])
+    assert all(not torch.equal(a, b) for a, b in zip(acted, learned, strict=True))
+    assert not torch.equal(*learned)
 
 
 @pytest.mark.parametrize("name", ["c51", "qr-dqn", "iqn"])
@@ -134,7 +237,7 @@ def test_the_same_state_goes_on_the_same_way(name: str) -> None:
     extra: dict[str, Any] = {"epsilon": 0.0} if name in ("noisy-dqn", "rainbow") else {}
     if name == "rainbow":
         extra["support"] = [0.0, 1.0]
-    one, other = (learnt(name, "FrozenLake-v1", steps, {"hidden": [16], **extra}) for steps in (700, 510))
+    one, other = (learnt(name, "FrozenLake-v1", steps, {"hidden": [16], **extra}) for steps in (715, 510))
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     first = np.zeros(1, np.bool_)
     for agent in (one, other):
@@ -145,7 +248,7 @@ def test_the_same_state_goes_on_the_same_way(name: str) -> None:
 
 
 def test_priorities_are_the_latest_errors() -> None:
-    agent = learnt("per-dqn", "FrozenLake-v1", 600, {})
+    agent = learnt("per-dqn", "FrozenLake-v1", 600, {"importance": {"start": 0.4, "end": 1.0, "over": 1000}})
     seen: dict[str, Any] = {}
     update, sample = agent._replay.update, agent._replay.sample
 
@@ -166,7 +269,7 @@ def test_priorities_are_the_latest_errors() -> None:
     expected = (target - q[batch.obs, batch.action]).abs()
     assert seen["index"].tolist() == batch.index.tolist()
     assert seen["error"].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
-    assert seen["importance"] == pytest.approx(agent._config.importance(agent.clocks), abs=1e-3)
+    assert seen["importance"] == pytest.approx(0.4 + 0.6 * 600 / 1000)
 
 
 @pytest.mark.parametrize(

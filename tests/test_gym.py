@@ -132,6 +132,25 @@ def test_tuples_of_discrete_become_one_number() -> None:
     assert state == np.ravel_multi_index(inner.unwrapped._get_obs(), (32, 11, 2))  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("space", "obs", "state"),
+    [
+        (spaces.Discrete(4, start=-1), 2, 3),
+        (spaces.Tuple([spaces.Discrete(3, start=5), spaces.Discrete(4, start=-2)]), (6, 1), 1 * 4 + 3),
+        (spaces.MultiDiscrete([3, 4], start=[5, -2]), np.array([7, -2]), 2 * 4),
+        (spaces.MultiDiscrete([[2, 3], [4, 5]]), np.array([[1, 2], [3, 4]]), 2 * 3 * 4 * 5 - 1),
+    ],
+)
+def test_states_are_numbers_in_mixed_radix_from_each_ones_start(space: spaces.Space[Any], obs: Any, state: int) -> None:
+    assert space.contains(obs)
+    inner: Any = Tagged(bad=lambda _: (obs, 0.0, False, False, {}))
+    inner.observation_space = space
+    inner.t = 1
+    env = adapted(inner)
+    assert env.step(0).next_obs == state
+    assert env.spec.num_states == np.prod([2, 3, 4, 5] if len(np.shape(obs)) == 2 else [3, 4] if np.shape(obs) else [4])
+
+
 def raises(env: Tagged) -> Any:
     raise RuntimeError("the game broke")
 

@@ -14,7 +14,7 @@ import pytest
 from qladder.agents.fit import bounds
 from qladder.agents.linear_q import LinearQ
 from qladder.agents.linear_sarsa import LinearSarsa, LinearSarsaConfig
-from qladder.agents.schedules import constant
+from qladder.agents.schedules import Schedule, constant
 from qladder.envs.errors import UserError
 from qladder.envs.fourier import FourierBasis
 from qladder.envs.rbf import RadialBasis
@@ -228,6 +228,34 @@ def test_a_saved_agent_goes_on_the_same_way_in_the_middle_of_an_episode(
             learn(one, obs, action, t % 5 - 2.0, float(t % 13 > 0), False, next_obs, k=2)
         obs = next_obs
     np.testing.assert_equal(other.state_dict(), agent.state_dict())
+
+
+@pytest.mark.parametrize("clock", ["agent_steps", "updates"])
+@pytest.mark.parametrize("cls", [LinearQ, LinearSarsa])
+def test_the_step_size_follows_its_schedule(cls: Any, clock: Any) -> None:
+    agent = linear(cls, step_size=Schedule(0.8, 0.0, 8, clock))
+    value = 0.0
+    for step in range(3):
+        learn(agent, at(0.3), 0, 1.0, 0.0, True, at(0.4), k=2)
+        for update in range(2):
+            ticks = step + 1 if clock == "agent_steps" else 2 * step + update
+            value += 0.8 * (1 - ticks / 8) * (1.0 - value)
+        assert agent.values(at(0.3)) == pytest.approx([value, 0.0])
+        agent.act(at(0.3), True, True)
+
+
+@pytest.mark.parametrize("cls", [LinearQ, LinearSarsa])
+def test_greedy_play_where_it_never_was_numbers_no_tiles(cls: Any) -> None:
+    agent = linear(cls, tilings=4, table_size=30)  # fewer than the 36 there are, so they are numbered as they are met
+    learn(agent, at(0.1), 0, 1.0, 1.0, False, at(0.2))
+    before = agent.state_dict()
+    assert 0 < len(before["tiles"]["keys"]) < 12
+    for x in (0.5, 0.7, 0.9):
+        assert agent.act(at(x), True, False)[0] == 0
+        assert agent.values(at(x)) == [0.0, 0.0]
+    np.testing.assert_equal(agent.state_dict(), before)
+    agent.act(at(0.9), True, True)
+    assert len(agent.state_dict()["tiles"]["keys"]) > len(before["tiles"]["keys"])
 
 
 @pytest.mark.parametrize(

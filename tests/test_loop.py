@@ -10,7 +10,7 @@ import pytest
 
 from qladder.envs.seeding import generator, integer
 from qladder.envs.spec import EnvSpec, TimeStep
-from qladder.runners.loop import Episodes, Ratio, interact
+from qladder.runners.loop import Episodes, Ratio, clip, interact
 
 
 class ScriptedEnv:
@@ -101,6 +101,11 @@ def test_a_ratio_goes_on_after_a_resume() -> None:
     assert [straight.due(s) for s in (55, 70)] == [resumed.due(s) for s in (55, 70)]
     refilled = Ratio(60, 4, 2, before=20, done=20)
     assert [refilled.due(s) for s in (55, 60, 64)] == [0, 0, 2]
+
+
+def test_rewards_are_clipped_and_not_their_signs() -> None:
+    raw, clipped = [-5.0, -1.0, -0.3, 0.0, 0.3, 1.0, 7.0], [-1.0, -1.0, -0.3, 0.0, 0.3, 1.0, 1.0]
+    assert [clip(reward) for reward in raw] == clip(np.array(raw)).tolist() == clipped
 
 
 class Staggered:

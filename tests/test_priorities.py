@@ -51,6 +51,26 @@ def test_the_sum_tree_is_an_array(data: st.DataObject) -> None:
     assert again.total == tree.total
 
 
+@pytest.mark.parametrize("size", [3, 5, 6, 7, 9, 11, 13])
+def test_rounding_leads_to_nothing_that_has_no_priority(size: int) -> None:
+    """The sums of halves round otherwise than a running sum, so that the largest mass may be left over at the end."""
+    tree = SumTree(size)
+    for value in (0.1, 0.3, 0.7, 1.1):
+        tree.set(np.arange(size), value)
+        mass = tree.total
+        for _ in range(8):
+            mass = np.nextafter(mass, 0)
+            assert tree.find(np.array([mass]))[0] < size
+
+
+def test_what_was_predicted_exactly_may_still_be_drawn() -> None:
+    priorities = Priorities(2, 0.5, np.random.default_rng(0))
+    priorities.update(np.arange(2), np.zeros(2))
+    assert set(priorities.draw(50).tolist()) == {0, 1}
+    priorities.update(np.array([1]), np.array([1.0]))
+    assert abs(chi_squared(priorities.draw(50_000), np.array([1e-3, 1.0]) / 1.001)) < 5
+
+
 def test_what_is_drawn_is_in_proportion() -> None:
     priorities = Priorities(6, 0.5, np.random.default_rng(0))
     priorities.enter(np.arange(6))
@@ -61,6 +81,14 @@ def test_what_is_drawn_is_in_proportion() -> None:
     priorities.enter(np.array([5]))
     expected[5] = 2.0  # the largest so far
     assert abs(chi_squared(priorities.draw(50_000), expected / expected.sum())) < 5
+
+
+def test_what_is_new_has_the_largest_priority_there_ever_was() -> None:
+    priorities = Priorities(3, 0.5, np.random.default_rng(0))
+    priorities.update(np.array([0]), np.array([9.0]))
+    priorities.update(np.array([0, 1]), np.array([1.0, 4.0]))
+    priorities.enter(np.array([2]))
+    assert abs(chi_squared(priorities.draw(50_000), np.array([1.0, 2.0, 3.0]) / 6)) < 5
 
 
 def test_importance_weights_by_hand() -> None:

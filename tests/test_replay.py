@@ -174,6 +174,22 @@ def test_life_loss_cuts_the_return_and_nothing_else() -> None:
     np.testing.assert_array_equal(batch.next_obs[5], [[1, 0, 5], [1, 0, 6]])
 
 
+def test_stacks_in_an_episode_longer_than_a_byte_counts() -> None:
+    replay = FrameReplay(ReplayConfig(700), tagged_spec(1, 4), GAMMA, np.random.default_rng(0))
+
+    def stack(t: int) -> Any:
+        return np.array([[u % 256, u // 256, 1] if u >= 0 else [0] * 3 for u in range(t - 3, t + 1)], np.uint8)[None]
+
+    one, no = np.ones(1), np.zeros(1, np.bool_)
+    for t in range(600):
+        replay.add(Step(stack(t), one, one, one, no, stack(t + 1)))
+    batch = everything(replay)
+    assert len(batch.obs) == 599
+    for obs, next_obs, index in zip(batch.obs, batch.next_obs, batch.index, strict=True):
+        np.testing.assert_array_equal(obs, stack(index)[0])
+        np.testing.assert_array_equal(next_obs, stack(index + 1)[0])
+
+
 def test_numbered_states_and_vectors() -> None:
     for spec, obs in (
         (EnvSpec("states", 2, True, (), "int64", 500, 300), np.array([499, 7])),
@@ -333,6 +349,43 @@ def test_cut_episodes_end_where_they_were_left() -> None:
     reached = sorted(zip(batch.obs[:, 0].tolist(), batch.next_obs[:, 0].tolist(), strict=True))
     assert reached == [(0, 2), (1, 2), (50, 52), (100, 102), (101, 103), (102, 104), (103, 105)]
     assert batch.discount[batch.obs[:, 0] == 1] == pytest.approx([GAMMA])
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_cut_episodes_are_truncated_ones_a_step_shorter(data: st.DataObject) -> None:
+    """Of an episode that is left, the last observation is what the step before led to; a single step leaves nothing."""
+    episode = st.tuples(st.integers(1, 6), st.sampled_from(["terminated", "truncated", "left"]))
+    told = data.draw(st.lists(episode, min_size=1, max_size=9), "episodes")
+    stack, n = data.draw(st.integers(1, 3), "stack"), data.draw(st.integers(1, 3), "n_step")
+    slots = stack + n + data.draw(st.integers(1, 12), "spare slots")
+    replay = make(num_envs=1, stack=stack, n=n, slots=slots)
+    expected: dict[int, Transition] = {}
+    written = 0
+
+    def seen(number: int, t: int) -> Any:
+        frames = [[1, number, u] if u >= 0 else [0, 0, 0] for u in range(t - stack + 1, t + 1)]
+        return np.array(frames if stack > 1 else frames[0], np.uint8)
+
+    for number, (length, end) in enumerate(told):
+        for t in range(length):
+            last = t == length - 1 and end != "left"
+            fields = (seen(number, t), t % 5, t + 1.0, 0.0 if last and end == "terminated" else 1.0, last)
+            replay.add(Step(*(np.array([field]) for field in (*fields, seen(number, t + 1)))))
+        if end == "left":
+            replay.cut(np.array([True]))
+        whole = length - (end == "left")
+        for t in range(whole):
+            k = min(n, whole - t)
+            reward = sum(GAMMA**i * (t + i + 1) for i in range(k))
+            discount = 0.0 if t + k == whole and end == "terminated" else GAMMA**k
+            expected[written + t] = Transition(seen(number, t), t % 5, reward, discount, seen(number, t + k))
+        written += whole + 1
+    first = 0 if written <= slots else written - slots + stack - 1
+    expected = {slot % slots: told for slot, told in expected.items() if slot >= first}
+    assert sorted(reachable(replay).tolist()) == sorted(expected)
+    if expected:
+        check(everything(replay), expected)
 
 
 def test_cutting_what_does_not_run_changes_nothing() -> None:

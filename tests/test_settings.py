@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from qladder.agents.schedules import Probability
+from qladder.agents.schedules import Clocks, Probability
 from qladder.envs.errors import UserError
 from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
+from qladder.runners.run_folder import settings_hash
 from qladder.runners.settings import merge, parse_flags, read_toml
 from qladder.runners.suite import load_suite
 
@@ -159,10 +160,48 @@ def test_all_shipped_settings_resolve() -> None:
             resolve(task.agent, task.env, task.table(0))
 
 
+def test_ataris_settings_are_those_that_were_published() -> None:
+    """The network, memory and ratio of Mnih et al. (2015); the optimiser and exploration of Hessel et al. (2018)."""
+    config = resolve("dqn", "ALE/Pong-v5", {})
+    agent, replay, run = config.agent, config.replay, config.run
+    assert (agent.network, agent.hidden, agent.gamma, agent.loss) == ("nature-cnn", (512,), 0.99, "huber")
+    assert (replay.capacity, replay.batch_size, replay.n_step) == (1_000_000, 32, 1)
+    assert (run.learning_starts, run.updates, run.update_every) == (20_000, 1, 4)
+    assert (agent.optimizer, agent.optimizer_eps) == ("adam", 1.5e-4)
+    assert agent.target_period * run.update_every == 8_000
+    assert [agent.epsilon(Clocks(frames, frames // 4, 0)) for frames in (0, 500_000, 1_000_000)] == [1.0, 0.505, 0.01]
+    rainbow = resolve("rainbow", "ALE/Pong-v5", {})
+    assert (rainbow.replay.n_step, rainbow.replay.priority_exponent, rainbow.agent.noisy_std) == (3, 0.5, 0.5)
+    assert (rainbow.agent.atoms, rainbow.agent.support, rainbow.agent.optimizer_eps) == (51, (-10.0, 10.0), 1.5e-4)
+    assert [rainbow.agent.importance(Clocks(0, steps, 0)) for steps in (0, run.steps)] == [0.4, 1.0]
+
+
+def test_the_hash_of_settings_moves_with_each_but_those_of_the_seed_and_the_machine() -> None:
+    config = resolve("dqn", "CartPole-v1", {})
+    still: list[str] = []
+    for section in ("agent", "replay", "run"):
+        for name, value in config.table()[section].items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                other = resolve(
+                    "dqn", "CartPole-v1", {section: {name: value + 1 if isinstance(value, int) else value / 2}}
+                )
+                still += [name] if settings_hash(other) == settings_hash(config) else []
+    assert sorted(still) == ["log_every", "seed", "threads"]
+
+
 def test_a_protocol_hash_moves_with_what_moves_a_score() -> None:
-    from dataclasses import replace
+    from dataclasses import fields, replace
 
     one = load_protocol("machado-2018")
-    assert replace(one, summary="other words").hash == one.hash
-    assert replace(one, sticky=0.0).hash != one.hash
-    assert replace(one, evaluation=replace(one.evaluation, epsilon=0.5)).hash != one.hash
+    assert replace(one, summary="other words", source="elsewhere").hash == one.hash
+    seen = {one.hash}
+    for whole, wrap in ((one, replace), (one.evaluation, lambda e, **new: replace(one, evaluation=replace(e, **new)))):
+        for field in fields(whole):
+            if field.name in ("summary", "source", "evaluation"):
+                continue
+            value = getattr(whole, field.name)
+            other = (
+                not value if isinstance(value, bool) else f"{value}?" if isinstance(value, str) else (value or 0) + 1
+            )
+            seen.add(wrap(whole, **{field.name: other}).hash)  # type: ignore[operator]
+    assert len(seen) == 1 + len(fields(one)) - 3 + len(fields(one.evaluation))

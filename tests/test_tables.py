@@ -15,7 +15,7 @@ from qladder.agents.expected_sarsa import ExpectedSarsa
 from qladder.agents.q_lambda import QLambda, QLambdaConfig
 from qladder.agents.q_learning import QLearning
 from qladder.agents.sarsa import Sarsa
-from qladder.agents.schedules import Clocks, Schedule, constant
+from qladder.agents.schedules import Clocks, Probability, Schedule, constant
 from qladder.agents.tables import TableConfig
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
@@ -253,6 +253,22 @@ def test_schedules_follow_the_clock_that_they_name() -> None:
     assert Schedule(0.5, 0.1, 0, "updates", 10)(Clocks(0, 0, 10)) == 0.1
     found = [Schedule(1.0, 0.0, 200, clock, 50)(clocks) for clock in ("frames", "agent_steps", "updates")]  # type: ignore[arg-type]
     assert found == [0.0, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("clock", ["frames", "agent_steps", "updates"])
+@pytest.mark.parametrize("cls", [QLearning, Sarsa, ExpectedSarsa, DoubleQLearning, QLambda, DynaQ])
+def test_exploration_ends_when_its_clock_says(cls: Any, clock: Any) -> None:
+    ticks = 6 if clock == "updates" else 3
+    agent = table(cls, epsilon=Probability(1.0, 0.0, 0, clock, ticks))  # all random before, greedy from then on
+
+    def greedy() -> bool:
+        return not any(agent.act(0, True, True)[0] for _ in range(40))  # 0 is the first of equals
+
+    seen = [greedy()]
+    for _ in range(3):
+        learn(agent, 2, 0, 0.0, 0.0, True, 1, k=2)
+        seen.append(greedy())
+    assert seen == [False, False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,17 @@ def test_cross_entropy_by_hand() -> None:
     assert not td.requires_grad
 
 
+def test_cross_entropy_bears_what_is_all_but_impossible() -> None:
+    out = torch.tensor([[200.0, 0.0, -200.0, 0.0, 0.0]], requires_grad=True)
+    loss, td, surprise = C51.loss(out, torch.tensor([[0.5, 0.0, 0.5, 0.0, 0.0]]), None)
+    loss.sum().backward()
+    assert float(loss.detach()) == pytest.approx(200)
+    assert float(td) == pytest.approx(0.5)
+    assert float(surprise) == pytest.approx(200 - math.log(2))
+    assert out.grad is not None
+    assert out.grad[0].tolist() == pytest.approx([0.5, 0, -0.5, 0, 0])
+
+
 @pytest.mark.parametrize("random_fractions", [False, True])
 def test_quantile_regression_is_the_naive_double_loop(random_fractions: bool) -> None:
     generator = torch.Generator().manual_seed(3)
@@ -116,10 +127,10 @@ def test_quantile_regression_finds_the_quantiles() -> None:
 
 
 def test_quantiles_move_with_reward_and_discount() -> None:
-    out = torch.tensor([[[1.0, 2.0], [3.0, 5.0]]]).repeat(2, 1, 1)
+    out = torch.tensor([[[1.0, 6.0], [3.0, 5.0]]]).repeat(2, 1, 1)  # neither action has the best of both quantiles
     target = Quantiles().target(out, one_hot(1, 0), torch.tensor([1.0, -1.0]), torch.tensor([0.5, 0.0]))
     assert target.tolist() == [[2.5, 3.5], [-1.0, -1.0]]
-    assert Quantiles().mean(out)[0].tolist() == [1.5, 4.0]
+    assert Quantiles().mean(out)[0].tolist() == [3.5, 4.0]
 
 
 def test_midpoints() -> None:
