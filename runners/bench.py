@@ -15,7 +15,7 @@ from qladder.envs.seeding import generator
 from qladder.replay.frames import FrameReplay
 from qladder.replay.types import Step
 from qladder.runners.config import Config, resolve
-from qladder.runners.loading import make_agent, make_environment, set_up_torch
+from qladder.runners.loading import flushed_denormals, make_agent, make_environment, set_up_torch
 from qladder.runners.loop import Ratio, clip, interact
 from qladder.runners.memory import check_replay
 from qladder.runners.run_folder import provenance
@@ -59,9 +59,10 @@ def bench(
             **{name: peer.loop for name, peer in others.items()},
         }
         times: dict[str, list[float]] = {name: [] for name in jobs}
-        for _ in range(rounds):
-            for name, job in jobs.items():
-                times[name].append(_time(job, 4 * seconds if name in others else seconds))
+        with flushed_denormals(config):
+            for _ in range(rounds):
+                for name, job in jobs.items():
+                    times[name].append(_time(job, 4 * seconds if name in others else seconds))
     finally:
         parts.close()
         for peer in others.values():

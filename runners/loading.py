@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +56,39 @@ def agent_class(config: Config) -> Any:
 
 def set_up_torch(config: Config) -> str:
     """Sets torch's threads where the agent uses torch, and says which device it gets."""
-    if config.replay is None and not isinstance(config.agent, NetworkConfig):
+    if not _uses_torch(config):
         if config.run.device == "cuda":
             raise UserError(f"run.device = 'cuda': {config.agent_name} computes on the CPU")
         return "cpu"
     import torch
 
-    torch.set_flush_denormal(True)  # averages that fade to nothing would slow all arithmetic down tenfold and more
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     if config.run.device == "cuda" and not torch.cuda.is_available():
         raise UserError("run.device = 'cuda': torch finds no CUDA device here; auto or cpu work")
     return "cuda" if config.run.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def flushed_denormals(config: Config) -> Iterator[None]:
+    """Meanwhile torch takes for 0 what is too small to be a normal number; from here on, in threads it has not started.
+
+    Gradients and averages that fade to nothing would slow arithmetic down tenfold and more.
+    """
+    if not _uses_torch(config):
+        yield
+        return
+    import torch
+
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _uses_torch(config: Config) -> bool:
+    return config.replay is not None or isinstance(config.agent, NetworkConfig)
 
 
 def restore(folder: Path, agent: Agent) -> tuple[Path, dict[str, Any]] | None:

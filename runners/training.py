@@ -16,7 +16,14 @@ from qladder.envs.spec import EnvSpec
 from qladder.runners import checkpoint
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import Policy, Truth, evaluate_policy, exact_return, play, truth
-from qladder.runners.loading import agent_class, make_agent, make_environment, restore, set_up_torch
+from qladder.runners.loading import (
+    agent_class,
+    flushed_denormals,
+    make_agent,
+    make_environment,
+    restore,
+    set_up_torch,
+)
 from qladder.runners.loop import Episodes, Moment, Ratio, interact
 from qladder.runners.memory import check_replay, resident
 from qladder.runners.metrics import Metrics
@@ -117,7 +124,7 @@ class _Run:
         self._progress.start(self._agent_steps, self._folder)
         reason, final = "failed", None
         try:
-            with Stop() as stop:
+            with Stop() as stop, flushed_denormals(config):
                 trained = self._train(stop)
                 self._save()
                 if trained == "finished":

@@ -31,7 +31,9 @@ def test_the_sum_tree_is_an_array(data: st.DataObject) -> None:
     tree, plain = SumTree(size), np.zeros(size)
     for _ in range(data.draw(st.integers(1, 10))):
         index = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=8)))
-        value = np.array(data.draw(st.lists(st.floats(0, 1e6), min_size=len(index), max_size=len(index))))
+        value = np.array(
+            data.draw(st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=len(index), max_size=len(index)))
+        )
         tree.set(index, value)
         for i, v in zip(index, value, strict=True):
             plain[i] = v

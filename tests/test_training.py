@@ -22,7 +22,7 @@ from qladder.runners import checkpoint as checkpoints
 from qladder.runners import evaluate, load, train
 from qladder.runners.config import resolve
 from qladder.runners.evaluation import human_normalized
-from qladder.runners.loading import make_agent, make_environment, restore
+from qladder.runners.loading import flushed_denormals, make_agent, make_environment, restore
 from qladder.runners.loop import Ratio, interact
 from qladder.runners.solve import solve
 from qladder.runners.stop import StoppedError
@@ -374,3 +374,13 @@ def test_human_normalised_scores() -> None:
 @pytest.mark.slow
 def test_dqn_learns_catch(tmp_path: Path) -> None:
     assert train("dqn", "qladder/Catch-v0", out=tmp_path)["evaluation"]["mean"] >= 0.95
+
+
+def test_tiny_numbers_are_zero_for_networks_while_they_train_and_not_after() -> None:
+    import torch
+
+    tiny = torch.full((64,), 1e-40)
+    for agent, flushes in (("dqn", True), ("pqn", True), ("q-learning", False)):
+        with flushed_denormals(resolve(agent, "CartPole-v1", {})):
+            assert bool((tiny * 1).any()) != flushes
+        assert (tiny * 1).all()
