@@ -155,6 +155,17 @@ def test_noise_fades_where_it_is_of_no_use_and_leaves_the_values_of_value_iterat
     assert abs(agent.values(np.arange(16), noisy=True).numpy() - quiet)[INNER].max() < 0.05
 
 
+def test_acting_follows_the_noise_that_it_draws() -> None:
+    agent = learnt("noisy-dqn", "FrozenLake-v1", 300, {"epsilon": 0.0, "hidden": [], "noisy_std": 20.0})
+    states, first, seen = np.arange(16), np.zeros(16, np.bool_), set()
+    for _ in range(10):
+        action, _ = agent.act(states, first, True)
+        assert action.tolist() == agent.values(states, noisy=True).argmax(1).tolist()
+        seen.add(tuple(action.tolist()))
+    assert len(seen) == 10
+    assert agent.act(states, first, False)[0].tolist() == agent.values(states).argmax(1).tolist()
+
+
 def test_every_update_draws_the_noise_of_either_network_and_acting_that_of_one() -> None:
     agent = learnt("noisy-dqn", "FrozenLake-v1", 502, {"epsilon": 0.0, "hidden": [32]})
 
