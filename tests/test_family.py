@@ -71,6 +71,27 @@ def test_munchausen_finds_the_fixed_point_of_its_own_equation() -> None:
     assert q[INNER] == pytest.approx(exact[INNER], abs=5e-3)
 
 
+@pytest.mark.parametrize(
+    ("settings", "values"),
+    [({"distribution": "mean"}, [5.0]), ({"distribution": "quantile", "atoms": 2}, [5.0, 6.0])],
+)
+@pytest.mark.parametrize("double", [False, True])
+def test_the_double_target_takes_the_targets_value_of_the_onlines_choice(
+    settings: dict[str, Any], values: list[float], double: bool
+) -> None:
+    """As van Hasselt et al. (2016) have it: the online network prefers action 0, the target network action 1."""
+    agent = learnt("dqn", "corridor:tests/Corridor-v0", 300, {"hidden": [], "double": double, **settings})
+    with torch.no_grad():
+        for network, biases in ((agent._online, [[8.0] * 2, [1.0] * 2]), (agent._target, [[5.0, 6.0], [10.0, 20.0]])):
+            for parameter in network.parameters():
+                parameter.zero_()
+            network.head.outputs[0].bias.copy_(torch.tensor(biases)[:, : len(values)].flatten())  # type: ignore[operator]
+    states, reward, discount = torch.tensor([1, 2]), torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.0])
+    found, _ = agent._bootstrap(states, states, torch.tensor([0, 0]), reward, discount)
+    chosen = values if double else [10.0, 20.0][: len(values)]
+    assert found.tolist() == [[1.0 + 0.5 * value for value in chosen], [3.0] * len(values)]
+
+
 def test_munchausens_policies_are_both_the_target_networks() -> None:
     settings = {"munchausen_temperature": 0.1, "target_period": 1_000_000, "loss": "mse", "hidden": []}
     agent = learnt("munchausen-dqn", "corridor:tests/Corridor-v0", 700, settings)
