@@ -16,16 +16,20 @@ class Agent(Protocol):
 
     An agent class is called as `Class(config, spec, seed=int, device=str)`, plus `replay=config` where its `Config`
     names a `replay` section. It raises `UserError` for an environment that it cannot play. A class attribute
-    `evaluation_epsilon` overrides the protocol's; an attribute `learner` names the back end of its updates.
+    `evaluation_epsilon` overrides the protocol's; an attribute `learner` names the back end of its updates; `recurrent`
+    = True says that its actions depend on more of an episode than the latest observation.
     """
 
-    Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None
+    Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None.
+    # Where it has `check_run(run, num_envs)`, that raises `UserError` for a run that its settings do not fit.
     batched: ClassVar[bool]  # whether it takes arrays [N, ...]; False: plain values of one environment
 
     def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
         """Actions `[N]` for `obs [N, ...]` and extras for memory; `first [N]` marks episode starts.
 
-        With `explore` False the answer is greedy, consumes no random number and changes no state.
+        With `explore` False the answer is greedy, consumes no random number, and changes nothing that training or
+        `state_dict` knows. A recurrent agent then carries a second state from call to call, apart from that of
+        training: it starts anew where `first` (`[N]` or one for all), and for another N than in the call before.
         """
 
     def observe(self, step: Step) -> None:

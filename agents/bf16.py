@@ -96,7 +96,7 @@ class LowConvolutions(torch.autograd.Function):
             activations.append(h)
         ctx.save_for_backward(*activations, *low[::2])
         ctx.strides, ctx.channels = strides, pictures.shape[1]
-        return h.float().flatten(1)
+        return h.flatten(1).float()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -125,14 +125,15 @@ class LowLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        x = x.to(low.dtype)
         ctx.save_for_backward(x, low)
         return _low_product(x, low.t()) + bias
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, low = ctx.saved_tensors
-        grad = grads[0]
-        return _low_product(grad, low), None, _low_product(grad.t(), x), grad.sum(0)
+        grad = grads[0].to(low.dtype)
+        return _low_product(grad, low), None, _low_product(grad.t(), x), grads[0].sum(0)
 
 
 def multiplies_low() -> bool:
@@ -141,9 +142,9 @@ def multiplies_low() -> bool:
 
 
 def _low_product(left: Tensor, right: Tensor) -> Tensor:
-    """The product of a float32 matrix with one of either type, in bfloat16 where the CPU can; float32 comes back."""
+    """The product of two matrices of one type, in bfloat16 where the CPU can; float32 comes back."""
     if right.dtype == LOW:
-        return (left.to(LOW) @ right).float()
+        return (left @ right).float()
     matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision
     matmul.fp32_precision = "bf16"

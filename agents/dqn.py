@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qladder.agents.agent import EnvSpec, Metrics, Step
+from qladder.agents.descent import check_finite, descend, follow, set_rate
 from qladder.agents.dqn_config import DQNConfig, check_parts
 from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
@@ -19,9 +22,10 @@ from qladder.agents.optimizers import load_optimizer_state, make_optimizer, opti
 from qladder.agents.schedules import Clocks
 from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
 from qladder.agents.values import Categorical, make_values, midpoints
-from qladder.envs.errors import DivergedError
 from qladder.envs.seeding import generator, integer
 from qladder.replay.frames import FrameReplay, ReplayConfig
+
+TOGETHER = 4  # updates whose targets are computed at once; more would not fit into a CPU's caches
 
 
 class Learned(NamedTuple):
@@ -96,12 +100,9 @@ class DQN:
         self._agent_steps += len(step.action)
 
     def learn(self, k: int) -> Metrics:
-        for first in range(0, k, ROWS):
-            updates = min(ROWS, k - first)
-            if self._graphed is not None:
-                self._graphed.upload(self._replay.draw(updates * self._batch_size), updates)
-            for _ in range(updates):
-                learned = self._update()
+        end = self._updates + k
+        while self._updates < end:
+            learned = self._learn(self._together(end - self._updates))
         metrics = {
             "loss/td": learned.loss.detach(),
             "q/mean": learned.q.detach().mean(),
@@ -154,45 +155,69 @@ class DQN:
     def _best(self, obs: Tensor) -> Tensor:
         return self._q(self._online, obs).argmax(1)
 
-    def _update(self) -> Learned:
-        self._set_rate(self._config.learning_rate(self.clocks))
+    def _together(self, left: int) -> int:
+        """How many of the updates that are `left` can be drawn at once, with their targets: none changes another's."""
+        config = self._config
+        if self._graphed is not None:
+            return min(left, ROWS)
+        if config.double or config.noisy or self._replay.prioritized:
+            return 1
+        return min(left, TOGETHER, config.target_period - self._updates % config.target_period)
+
+    def _learn(self, updates: int) -> Learned:
+        """So many updates, on transitions that are drawn at once."""
+        if self._graphed is not None:
+            self._graphed.upload(self._replay.draw(updates * self._batch_size), updates)
+            for _ in range(updates):
+                learned = self._update(self._graphed)
+            return learned
         if self._config.noisy:
             self._online.resample(self._draws)
             self._target.resample(self._draws)
-        if self._graphed is not None:
-            learned: Learned = self._graphed()
-        else:
-            batch = self._replay.sample(self._batch_size, self._config.importance(self.clocks))
-            names = ("obs", "next_obs", "action", "reward", "discount", "weight")
-            learned = self._improve(**{name: self._tensor(getattr(batch, name)) for name in names})
-        if self._updates % self._check_every == 0 and not learned.loss.isfinite():
-            ranges = {"reward": learned.reward, "target": learned.target, "Q": learned.q.detach()}
-            told = ", ".join(f"{name} {t.min():.4g} to {t.max():.4g}" for name, t in ranges.items())
-            raise DivergedError(f"the loss is {learned.loss.item()} at update {self._updates}; in its batch: {told}")
-        if self._graphed is None and self._replay.prioritized:
+        batch = self._replay.sample(updates * self._batch_size, self._config.importance(self.clocks))
+        names = ("obs", "next_obs", "action", "reward", "discount", "weight")
+        obs, next_obs, action, reward, discount, weight = (self._tensor(getattr(batch, name)) for name in names)
+        target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
+        for start in range(0, len(target), self._batch_size):
+            rows = slice(start, start + self._batch_size)
+            taken = partial(self._fit, obs[rows], action[rows], reward[rows], weight[rows], target[rows], overflow)
+            learned = self._update(taken)
+        if self._replay.prioritized:
             self._replay.update(batch.index, learned.surprise.detach().cpu().numpy())
+        return learned
+
+    def _update(self, improve: Callable[[], Learned]) -> Learned:
+        """One update by `improve`, with what belongs to every one."""
+        self._set_rate(self._config.learning_rate(self.clocks))
+        learned = improve()
+        if self._updates % self._check_every == 0:
+            ranges = {"reward": learned.reward, "target": learned.target, "Q": learned.q.detach()}
+            check_finite(learned.loss, self._updates, ranges)
         self._updates += 1
         if self._updates % self._config.target_period == 0:
-            self._copy_to_target()
+            follow(self._target, self._online, self._config.target_tau)
+            self._target.refresh()
         return learned
 
     def _improve(
         self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
     ) -> Learned:
-        with torch.no_grad():
-            target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
+        """An update of transitions `[B]`."""
+        target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
+        return self._fit(obs, action, reward, weight, target, overflow)
+
+    def _fit(
+        self, obs: Tensor, action: Tensor, reward: Tensor, weight: Tensor, target: Tensor, overflow: Tensor | None
+    ) -> Learned:
         fractions = self._fractions(len(obs))
         out = self._online(obs, fractions)
         loss, td, surprise = self._values.loss(of_action(out, action), target, fractions)
         mean_loss = (weight * loss).mean()
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(mean_loss)
-        if self._config.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._online.parameters(), self._config.max_grad_norm, foreach=True)
-        self._optimizer.step()
+        descend(mean_loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
         self._online.refresh()
         return Learned(mean_loss, self._values.mean(out), td, target, reward, surprise, overflow)
 
+    @torch.no_grad()
     def _bootstrap(
         self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor
     ) -> tuple[Tensor, Tensor | None]:
@@ -238,9 +263,8 @@ class DQN:
     def _set_rate(self, rate: float) -> None:
         if self._graphed is not None:
             self._rate.fill_(rate)
-            return
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        else:
+            set_rate(self._optimizer, rate)
 
     def _begin_graphs(self) -> None:
         """Anew whenever a state has been loaded: what was captured refers to tensors that are gone."""
@@ -249,16 +273,6 @@ class DQN:
             params = list(self._online.parameters())
             self._graphed = GraphedUpdates(self._improve, self._replay.store, params, self._optimizer, self._device)
         self._graphed_best = GraphOfArray(self._best, self._device)
-
-    @torch.no_grad()
-    def _copy_to_target(self) -> None:
-        online: list[Tensor] = list(self._online.parameters())
-        target: list[Tensor] = list(self._target.parameters())
-        if self._config.target_tau == 1:
-            torch._foreach_copy_(target, online)
-        else:
-            torch._foreach_lerp_(target, online, self._config.target_tau)
-        self._target.refresh()
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, device=self._device)

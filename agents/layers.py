@@ -56,6 +56,12 @@ class Pixels(nn.Module):
         return x.float() / 255
 
 
+def scaled(pictures: Tensor, mean: int, layout: torch.memory_format) -> Tensor:
+    """uint8 `[B, C, H, W]`, less `mean`, to floats of at most 1."""
+    h = pictures.contiguous(memory_format=layout).float()  # bytes are the quicker to put in order
+    return (h.sub_(mean) if mean else h).div_(255)
+
+
 class Convolutions(nn.Module):
     """uint8 `[B, C, H, W]` to features `[B, K]`: convolutions with ReLU, each (channels out, kernel, stride)."""
 
@@ -78,7 +84,7 @@ class Convolutions(nn.Module):
         if self._low is not None:
             strides = [0 if self._folds else self._strides[0], *self._strides[1:]]
             return LowConvolutions.apply(x, self._mean, strides, self._low.tensors, *self._params())  # type: ignore[no-untyped-call]
-        h = (x.float().contiguous(memory_format=self._format) - self._mean) / 255
+        h = scaled(x, self._mean, self._format)
         for layer in self.layers:
             h = torch.relu(layer(h))
         return h.flatten(1)

@@ -12,10 +12,19 @@ from annotated_types import Ge, Gt, Le
 class NetworkConfig:
     """From observations to what is learnt of each action's return."""
 
-    network: Literal["auto", "mlp", "small-cnn", "nature-cnn"] = "auto"
-    """`auto`: by the observations (pictures or vectors)."""
+    network: Literal["auto", "mlp", "small-cnn", "nature-cnn", "impala"] = "auto"
+    """`auto`: by the observations (pictures or vectors), never `impala` (`qladder list networks`)."""
     hidden: tuple[Annotated[int, Gt(0)], ...] = (128, 128)
     """Widths of the fully connected layers."""
+    width: Annotated[int, Gt(0)] = 1
+    """IMPALA's channels (16, 32, 32; Espeholt et al. 2018) times this."""
+    norm: Literal["none", "layer"] = "none"
+    """`layer`: layer norm (Ba et al. 2016) after each convolution and fully connected layer, but the last, before its
+    ReLU (as in Gallici et al. 2024)."""
+    residual: bool = False
+    """A link past each fully connected layer that is as wide as the one before it."""
+    pool: Annotated[int, Gt(0)] | None = None
+    """The convolutions' last map is reduced to the maxima of so many parts a side (6 in Clark et al. 2024)."""
     scale_inputs: bool = False
     """Bounded dimensions of a vector are scaled to [-1, 1] by the environment's bounds."""
     pixel_mean: Annotated[int, Ge(0), Le(255)] = 0

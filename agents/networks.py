@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qladder.agents.agent import EnvSpec
+from qladder.agents.architecture import CONVOLUTIONS, check_network
 from qladder.agents.bf16 import LowCopies
+from qladder.agents.bodies import LayerNorm, PictureBody, Residual
 from qladder.agents.layers import (
     LARGE_PIXELS,
     SMALLEST,
@@ -25,11 +28,6 @@ from qladder.agents.layers import (
 from qladder.agents.network_config import NetworkConfig
 from qladder.envs.errors import UserError
 
-CONVOLUTIONS = {  # (channels out, kernel, stride)
-    "nature-cnn": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
-    "small-cnn": ((16, 3, 1),),
-}
-
 
 class Head(nn.Module):
     """Features `[B, W]` to `[B, A, K]`: K numbers about the return of each action.
@@ -44,6 +42,8 @@ class Head(nn.Module):
         self.embedding = QuantileEmbedding(width) if config.distribution == "implicit-quantile" else None
         streams = 2 if config.dueling and hidden is not None else 1
         self.hidden = None if hidden is None else _linear(config, width, streams * hidden)
+        self.norm = LayerNorm(streams * hidden, streams) if hidden is not None and config.norm == "layer" else None
+        self._residual = config.residual and config.hidden[-2:] == (hidden, hidden)
         width = width if hidden is None else hidden
         self._streams = [width] * streams
         self.advantage = _linear(config, width, num_actions * atoms)
@@ -62,7 +62,9 @@ class Head(nn.Module):
 
     def _values(self, x: Tensor) -> Tensor:
         if self.hidden is not None:
-            x = torch.relu(self.hidden(x))
+            h = self.hidden(x)
+            h = torch.relu(h if self.norm is None else self.norm(h))
+            x = h + x.repeat(1, len(self._streams)) if self._residual else h
         first, *rest = torch.split(x, self._streams, 1)
         advantage: Tensor = self.advantage(first).view(-1, *self._shape)
         if self.value is None:
@@ -114,23 +116,37 @@ def q_network(config: NetworkConfig, spec: EnvSpec, num_actions: int, generator:
     of 16 channels, as in MinAtar) for smaller pictures, else an MLP.
 
     Raises:
-        UserError: the named network does not fit the observations.
+        UserError: the named network does not fit the observations, or two settings of it not each other.
     """
-    name = _resolve(config.network, spec)
-    layers: list[nn.Module]
-    if name == "mlp":
-        layers, width = _vector_torso(spec, config.scale_inputs)
-    else:
-        convolutions = Convolutions(spec.obs_shape, CONVOLUTIONS[name], config.pixel_mean)
-        layers, width = [convolutions], convolutions.width
-    for size in config.hidden[:-1]:
-        layers += [_linear(config, width, size), nn.ReLU()]
-        width = size
+    layers, width = trunk(config, spec, config.hidden[:-1])
     last = config.hidden[-1] if config.hidden else None
     atoms = config.atoms if config.distribution in ("categorical", "quantile") else 1
     network = QNetwork(nn.Sequential(*layers), Head(config, width, last, num_actions, atoms))
     INITIALISERS[config.init](network, generator)
     return network
+
+
+def trunk(config: NetworkConfig, spec: EnvSpec, hidden: Sequence[int]) -> tuple[list[nn.Module], int]:
+    """The layers from observations to features, fully connected ones of these widths last; and how many features."""
+    name = _resolve(config.network, spec)
+    check_network(name, config, spec.obs_shape)
+    layers: list[nn.Module]
+    body: Convolutions | PictureBody
+    if name == "mlp":
+        layers, width = _vector_torso(spec, config.scale_inputs)
+    else:
+        if name == "impala" or config.norm == "layer" or config.pool is not None:
+            body = PictureBody(name, spec.obs_shape, config)
+        else:
+            body = Convolutions(spec.obs_shape, CONVOLUTIONS[name], config.pixel_mean)
+        layers, width = [body], body.width
+    before = None
+    for size in hidden:
+        norm = [LayerNorm(size)] if config.norm == "layer" else []
+        block = [_linear(config, width, size), *norm, nn.ReLU()]
+        layers += [Residual(*block)] if config.residual and size == before else block
+        width = before = size
+    return layers, width
 
 
 def _linear(config: NetworkConfig, width: int, size: int) -> Linear:
@@ -197,7 +213,8 @@ def _fan_in(network: nn.Module, generator: torch.Generator) -> None:
 
 def _he(network: nn.Module, generator: torch.Generator) -> None:
     """Uniform weights of variance 2 / fan in before a ReLU (He et al. 2015), 1 / (3 fan in) in the end; biases 0."""
-    last = list(network.head.outputs) if isinstance(network, QNetwork) else []
+    head = getattr(network, "head", None)
+    last = list(head.outputs) if isinstance(head, Head) else []
     for layer in _weighted(network):
         bound = math.sqrt((1 if any(layer is out for out in last) else 6) / layer.weight[0].numel())
         nn.init.uniform_(layer.weight, -bound, bound, generator=generator)

@@ -23,3 +23,10 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     lowered = {a.lower(): a for a in allowed}
     close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     return f"; did you mean '{lowered[close[0]]}'?" if close else ""
+
+
+def refuse(wrong: Iterable[tuple[bool, str]]) -> None:
+    """UserError with the first message whose condition holds."""
+    for is_wrong, message in wrong:
+        if is_wrong:
+            raise UserError(message)

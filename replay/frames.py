@@ -12,9 +12,10 @@ from annotated_types import Ge, Gt, Le
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay.priorities import Priorities
+from qladder.replay.recorder import Recorder, fields, frame
 from qladder.replay.returns import n_step
-from qladder.replay.ring import Index, Ring
-from qladder.replay.store import BLOB_OVERHEAD, Store, check_shape, make_store
+from qladder.replay.ring import Index
+from qladder.replay.store import BLOB_OVERHEAD, Store
 from qladder.replay.types import Batch, Picks, Step
 
 
@@ -34,6 +35,11 @@ class ReplayConfig:
     priority_exponent: Annotated[float, Ge(0), Le(1)] = 0.5
     """A transition's priority is its error to this power (there alpha); 0 is uniform."""
 
+    @property
+    def window(self) -> int:
+        """Agent steps of one environment before anything can be drawn."""
+        return self.n_step + 1
+
 
 PRIORITY = 32  # bytes at most: a sum tree has two numbers for each slot, and as many slots as a power of 2
 EXPECTED_RATIO = 5  # of compression, for counts beforehand: Atari games measured 6 to 45
@@ -41,28 +47,11 @@ EXPECTED_RATIO = 5  # of compression, for counts beforehand: Atari games measure
 
 def bytes_per_slot(spec: EnvSpec, config: ReplayConfig) -> int:
     """Memory of one observation in the replay with all that belongs to it; with compression, what to reckon with."""
-    shape, dtype = _frame(spec)
-    frame = math.prod(shape) * np.dtype(dtype).itemsize
-    rest = sum(np.dtype(dtype).itemsize for dtype in _fields(spec).values())
+    shape, dtype = frame(spec)
+    picture = math.prod(shape) * np.dtype(dtype).itemsize
+    rest = sum(np.dtype(dtype).itemsize for dtype in fields(spec).values())
     rest += PRIORITY if config.prioritized else 0
-    return rest + (frame if config.compression == "none" else frame // EXPECTED_RATIO + BLOB_OVERHEAD + 1)
-
-
-def _frame(spec: EnvSpec) -> tuple[tuple[int, ...], Any]:
-    """Shape and dtype of the part of an observation that is new."""
-    return spec.obs_shape[1:] if spec.stack > 1 else spec.obs_shape, spec.obs_dtype
-
-
-def _fields(spec: EnvSpec) -> dict[str, Any]:
-    """The dtypes of what a slot holds besides, by name."""
-    return {
-        "action": np.int64 if (spec.num_actions or 0) > 255 else np.uint8,
-        "reward": np.float32,
-        "discount": np.uint8,
-        "last": np.bool_,
-        "boundary": np.bool_,  # holds only what the last step of an episode led to
-        "since_reset": np.uint8,  # agent steps since the episode's start, at most stack - 1
-    }
+    return rest + (picture if config.compression == "none" else picture // EXPECTED_RATIO + BLOB_OVERHEAD + 1)
 
 
 class FrameReplay:
@@ -86,15 +75,12 @@ class FrameReplay:
                 f"{spec.num_envs} environments, stacks of {spec.stack} and n_step {config.n_step}"
             )
         self._n_step, self._stack, self._gamma, self._rng = config.n_step, spec.stack, gamma, rng
-        self._ring = Ring(spec.num_envs, slots)
-        size = slots * spec.num_envs
-        self._arrays = {name: np.zeros(size, dtype) for name, dtype in _fields(spec).items()}
-        self._action, self._reward, self._discount = (self._arrays[n] for n in ("action", "reward", "discount"))
-        self._last, self._boundary, self._since_reset = (self._arrays[n] for n in ("last", "boundary", "since_reset"))
-        self._compression = config.compression
-        self.store: Store = make_store(config.compression, device, size, *_frame(spec))
+        self._recorder = Recorder(spec, slots, config.compression, device)
+        self._ring, arrays = self._recorder.ring, self._recorder.arrays
+        self._action, self._reward, self._discount = (arrays[n] for n in ("action", "reward", "discount"))
+        self._last, self._boundary, self._since_reset = (arrays[n] for n in ("last", "boundary", "since_reset"))
+        size = self._recorder.size
         self._priorities = Priorities(size, config.priority_exponent, rng) if config.prioritized else None
-        self._episode_step = np.zeros(spec.num_envs, np.int64)
         self._back = np.arange(1 - spec.stack, 1)
         self._forward = np.arange(config.n_step)
         self._buffer: Any = None
@@ -112,36 +98,27 @@ class FrameReplay:
     def nbytes(self) -> int:
         """Bytes of all slots: of an array when full, of compressed observations as they are."""
         tree = 0 if self._priorities is None else self._priorities.nbytes
-        return self.store.nbytes + tree + sum(array.nbytes for array in self._arrays.values())
+        return self._recorder.nbytes + tree
+
+    @property
+    def store(self) -> Store:
+        """Where the observations are."""
+        return self._recorder.store
 
     def add(self, step: Step) -> None:
         """Takes in one agent step of all environments, fields `[N, ...]`."""
-        index = self._put(slice(None), step.obs, boundary=False)
-        self._action[index] = step.action
-        self._reward[index] = step.reward
-        self._discount[index] = step.discount
-        self._last[index] = step.last
-        self._episode_step += 1
-        if step.last.any():
-            ended = np.flatnonzero(step.last)
-            self._put(ended, step.next_obs[ended], boundary=True)
-            self._episode_step[ended] = 0
+        for index, boundary in self._recorder.add(step):
+            if self._priorities is not None:
+                (self._priorities.leave if boundary else self._priorities.enter)(index)
 
     def cut(self, envs: Any) -> None:
         """Ends what runs in these environments (a mask `[N]`) as truncated: their next step begins a new episode.
 
         The newest observation stays as what its predecessor led to; what it would have led to is not known.
         """
-        running = np.flatnonzero(envs & (self._episode_step > 0))
-        if not len(running):
-            return
-        newest = self._ring.newest(running)
-        self._boundary[newest] = True
-        if self._priorities is not None:
+        newest = self._recorder.cut(envs)
+        if newest is not None and self._priorities is not None:
             self._priorities.leave(newest)
-        longer = self._episode_step[running] > 1
-        self._last[self._ring.shift(newest, np.full(len(newest), -1))[longer]] = True
-        self._episode_step[running] = 0
 
     def sample(self, n: int, importance: float = 0.0) -> Batch:
         """`n` transitions, independently, with weights that undo this much of what priorities prefer.
@@ -162,15 +139,10 @@ class FrameReplay:
 
     def state_dict(self) -> dict[str, Any]:
         """The rings, as far as they are filled, with the sampling generator; the large arrays are views, not copies."""
-        slots = self._slots(self._ring.written)
+        slots = self._recorder.slots(self._ring.written)
         return {
-            "compression": self._compression,
-            "stack": self._stack,
-            "written": self._ring.written.copy(),
-            "episode_step": self._episode_step.copy(),
+            **self._recorder.state_dict(),
             "rng": self._rng.bit_generator.state,
-            **self._used(self._ring.written),
-            **self.store.state_dict(slots),
             **({} if self._priorities is None else self._priorities.state_dict(slots)),
         }
 
@@ -180,35 +152,12 @@ class FrameReplay:
         Raises:
             ValueError: the state is of a replay of another shape; nothing was changed.
         """
-        compression = state.get("compression", "none")  # there was no other
-        if compression != self._compression:
-            raise ValueError(f"a replay with compression '{compression}', not '{self._compression}'")
-        theirs, ours = (len(state["written"]), state["stack"]), (len(self._ring.written), self._stack)
-        if theirs != ours:
-            raise ValueError("a replay of {} environments and stacks of {}, not {} and {}".format(*theirs, *ours))
         if ("priority" in state) != (self._priorities is not None):
             raise ValueError("a uniform replay, not a prioritised one, or the other way round")
-        arrays = self._used(state["written"])
-        for name, array in arrays.items():
-            check_shape(name, state[name], array.shape, array.dtype)
-        slots = self._slots(state["written"])
-        self.store.load_state_dict(slots, state)
+        self._recorder.load_state_dict(state)
         if self._priorities is not None:
-            self._priorities.load_state_dict(slots, state)
-        for name, array in arrays.items():
-            array[:] = state[name]
-        self._ring.written[:] = state["written"]
-        self._episode_step[:] = state["episode_step"]
+            self._priorities.load_state_dict(self._recorder.slots(state["written"]), state)
         self._rng.bit_generator.state = state["rng"]
-
-    def _put(self, envs: Any, obs: Any, *, boundary: bool) -> Index:
-        index = self._ring.advance(envs)
-        self.store.put(index, obs[:, -1] if self._stack > 1 else obs)
-        self._boundary[index] = boundary
-        self._since_reset[index] = np.minimum(self._episode_step[envs], self._stack - 1)
-        if self._priorities is not None:
-            (self._priorities.leave if boundary else self._priorities.enter)(index)
-        return index
 
     def _starts(self, n: int) -> Index:
         """`n` slots that start a complete transition, by drawing again what does not."""
@@ -262,14 +211,3 @@ class FrameReplay:
         else:
             weight = self._priorities.weights(index, importance)
         return Picks(slots, blank, self._action[index].astype(np.int64), reward, discount, weight, index)
-
-    def _used(self, written: Any) -> dict[str, Any]:
-        """Views `[N, used]` of all but the observations, as far as any environment has `written` them."""
-        used = min(int(written.max()), self._ring.slots)
-        return {name: array.reshape(len(written), -1)[:, :used] for name, array in self._arrays.items()}
-
-    def _slots(self, written: Any) -> Index:
-        """The flat indices `[N, used]` of the same."""
-        used = min(int(written.max()), self._ring.slots)
-        first: Index = np.arange(len(written))[:, None] * self._ring.slots
-        return first + np.arange(used)

@@ -37,3 +37,19 @@ def n_step(reward: Any, discount: Any, last: Any, gamma: float) -> tuple[Any, An
     before = np.concatenate([np.ones((len(factor), 1)), factor[:, :-1]], axis=1)
     folded = (reward * before * inside).sum(1)
     return folded.astype(np.float32), factor[:, -1].astype(np.float32), length
+
+
+def lambda_returns(reward: Any, discount: Any, last: Any, next_value: Any, *, gamma: float, trace_decay: float) -> Any:
+    """What each of T consecutive steps of N environments came to: `[T, N]` float32, of arguments of that shape.
+
+    `G[t] = r[t] + gamma d[t] ((1 - lambda) V[t] + lambda G[t + 1])`, `V` being the value of what the step led to
+    (Watkins 1989, ch. 7; Gallici et al. 2024, alg. 1). Where the sequence stops, at a `last` or at T, `V[t]` stands for
+    `G[t + 1]` too. A discount of 0 cuts all that follows, though the sequence goes on.
+    """
+    returns = np.empty(reward.shape, np.float64)
+    after = next_value[-1]
+    for t in reversed(range(len(reward))):
+        after = np.where(last[t], next_value[t], after)
+        returns[t] = reward[t] + gamma * discount[t] * ((1 - trace_decay) * next_value[t] + trace_decay * after)
+        after = returns[t]
+    return returns.astype(np.float32)

@@ -25,6 +25,7 @@ class Policy:
     def __init__(self, agent: Agent, num_actions: int, epsilon: float, seed: int) -> None:
         self.agent = agent
         self.epsilon = getattr(agent, "evaluation_epsilon", epsilon)
+        self.recurrent = getattr(agent, "recurrent", False)
         self._num_actions = num_actions
         self._rng = generator(seed, "evaluation-epsilon")
 
@@ -33,7 +34,10 @@ class Policy:
         self._rng = generator(seed, f"{stream}-epsilon")
 
     def act(self, obs: Any, first: Any = False) -> Any:
-        """Actions for observations as the agent's environments give them: `[N, ...]`, or one where not batched."""
+        """Actions for observations as the agent's environments give them: `[N, ...]`, or one where not batched.
+
+        `first` (`[N]` or one for all) marks episode starts, where an agent with memory forgets what was before.
+        """
         if self.epsilon == 0:
             return self.agent.act(obs, first, False)[0]
         if not self.agent.batched:
@@ -59,7 +63,7 @@ def truth(config: Config) -> Truth | None:
     """The exact model of a run's environment; None where it is not known (or the user's wrappers may change it)."""
     if config.env.wrappers or config.env.id.startswith("ALE/"):
         return None
-    from qladder.envs import catch  # noqa: F401
+    from qladder.envs import catch, masked  # noqa: F401
     from qladder.envs.gym import make_gym
 
     env = make_gym(config.env.id, config.protocol, training=False, kwargs=config.env.kwargs)
@@ -73,7 +77,7 @@ def truth(config: Config) -> Truth | None:
 
 
 def exact_return(policy: Policy, known: Truth) -> float:
-    """The expected undiscounted return of a policy over numbered states, within the step limit."""
+    """The expected undiscounted return of a policy without memory over numbered states, within the step limit."""
     agent, num_observations = policy.agent, known.mdp.num_observations
     if agent.batched:
         states = np.arange(num_observations)
@@ -132,13 +136,14 @@ def evaluate_policy(
 ) -> dict[str, Any]:
     """A run's evaluation, as `summary.json` and `qladder evaluate --json` give it.
 
-    `mean` is the exact return where the model is known and `episodes` is None, else the mean of the played ones.
+    `mean` is the exact return where the model is known, the agent has no memory and `episodes` is None, else the mean
+    of the played ones.
     """
     known = truth(config)
     count = config.protocol.evaluation.episodes if episodes is None else episodes
     seed = config.run.seed if seed is None else seed
     returns = play(config, policy, count, seed, "evaluation")
-    exact = None if known is None else exact_return(policy, known)
+    exact = None if known is None or policy.recurrent else exact_return(policy, known)
     mean = exact if exact is not None and episodes is None else float(np.mean(returns))
     return {
         "mean": mean,

@@ -5,14 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from qladder.agents.architecture import layers
+from qladder.agents.network_config import NetworkConfig
 from qladder.runners.config import CONFIGS, agent_entry, agent_names, families, load_protocol, protocol_names
 from qladder.runners.settings import read_toml
+
+ATARI, ALL_ACTIONS = (4, 84, 84), 18
+NETWORKS: dict[str, tuple[str, NetworkConfig, tuple[int, ...], int]] = {  # with the input that each is usual for
+    "mlp": ("fully connected layers, for vectors (here CartPole's)", NetworkConfig("mlp", (128, 128)), (4,), 2),
+    "small-cnn": (
+        "one 3x3 convolution, for small pictures (Catch)",
+        NetworkConfig("small-cnn", (128,)),
+        (1, 10, 10),
+        3,
+    ),
+    "nature-cnn": (
+        "three convolutions (Mnih et al. 2015)",
+        NetworkConfig("nature-cnn", (512,)),
+        ATARI,
+        ALL_ACTIONS,
+    ),
+    **{
+        f"impala x{width}": (
+            f"IMPALA's ResNet (Espeholt et al. 2018): --agent.network impala --agent.width {width}",
+            NetworkConfig("impala", (256,), width),
+            ATARI,
+            ALL_ACTIONS,
+        )
+        for width in (1, 2, 4)
+    },
+}
 
 
 def listing(what: str) -> dict[str, Any]:
     """Everything that has a name (agents, protocols, ...), or one kind of it: what `qladder list --json` prints."""
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "agents": _agents,
+        "networks": _networks,
         "envs": families,
         "protocols": _protocols,
         "suites": lambda: _summaries("suites"),
@@ -44,10 +73,16 @@ def print_listing(what: str) -> None:
                 text += f"; plays {row['plays']}"
                 if row["learners"]:
                     text += "; fast paths: " + (", ".join(n for n in row["learners"] if n != "eager") or "none")
+            elif name == "networks":
+                inputs = " x ".join(map(str, row["obs_shape"]))
+                text += f"; {inputs} numbers, hidden {row['hidden']}, {row['num_actions']} actions: "
+                text += f"{row['parameters']:,} parameters, {row['flops'] / 1e6:,.2f} MFLOP for one forward pass"
             elif name == "protocols":
                 text += f" [{row['hash']}]"
             table.add_row(key, Text(text))
         console.print(table)
+        if name == "networks":
+            console.print("with --agent.norm layer, --agent.residual true, --agent.pool 6 and --agent.dueling true")
         console.print()
 
 
@@ -83,6 +118,22 @@ def _agents() -> dict[str, Any]:
             "summary": entry.summary,
             "plays": entry.plays,
             "learners": list(entry.learners),
+        }
+    return rows
+
+
+def _networks() -> dict[str, Any]:
+    """A multiplication and an addition are two operations; those of biases, ReLUs and norms are not counted."""
+    rows = {}
+    for name, (summary, config, obs_shape, num_actions) in NETWORKS.items():
+        found = layers(config.network, config, obs_shape, num_actions)
+        rows[name] = {
+            "summary": summary,
+            "obs_shape": list(obs_shape),
+            "hidden": list(config.hidden),
+            "num_actions": num_actions,
+            "parameters": sum(layer.parameters for layer in found),
+            "flops": 2 * sum(layer.multiply_adds for layer in found),
         }
     return rows
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qladder.agents.agent import Agent
+from qladder.agents.network_config import NetworkConfig
 from qladder.envs.errors import UserError
 from qladder.envs.gym import load_attribute
 from qladder.envs.make import make_env
@@ -31,7 +32,13 @@ def make_environment(config: Config, batched: bool, *, agent_steps: int = 0) -> 
 
 
 def make_agent(config: Config, spec: EnvSpec, device: str) -> Agent:
-    """A fresh agent with the run's settings and seed."""
+    """A fresh agent with the run's settings and seed.
+
+    Raises:
+        UserError: settings that do not fit together or to the environment, or an agent too large for the memory.
+    """
+    if hasattr(config.agent, "check_run"):
+        config.agent.check_run(config.run, spec.num_envs)
     replay = {} if config.replay is None else {"replay": config.replay}
     cls = agent_class(config)
     try:
@@ -47,12 +54,13 @@ def agent_class(config: Config) -> Any:
 
 def set_up_torch(config: Config) -> str:
     """Sets torch's threads where the agent uses torch, and says which device it gets."""
-    if config.replay is None:
+    if config.replay is None and not isinstance(config.agent, NetworkConfig):
         if config.run.device == "cuda":
             raise UserError(f"run.device = 'cuda': {config.agent_name} computes on the CPU")
         return "cpu"
     import torch
 
+    torch.set_flush_denormal(True)  # averages that fade to nothing would slow all arithmetic down tenfold and more
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     if config.run.device == "cuda" and not torch.cuda.is_available():

@@ -8,19 +8,23 @@ from pathlib import Path
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay.frames import ReplayConfig, bytes_per_slot
+from qladder.replay.sequences import SequenceConfig, sequence_bytes_per_slot
 
 RESERVE = 2**30  # for Python, torch, the network and the environments
 
 
-def check_replay(config: ReplayConfig | None, spec: EnvSpec, *, limit: int | None = None) -> int:
-    """The bytes of a full replay, 0 without one.
+def check_replay(config: ReplayConfig | None, spec: EnvSpec, *, state_size: int = 0, limit: int | None = None) -> int:
+    """The bytes of a full replay, 0 without one; `state_size` numbers are kept with each sequence of recurrent agents.
 
     Raises:
         UserError: they and a reserve of 1 GiB are more than `limit`, by default what is free; it names what would fit.
     """
     if config is None:
         return 0
-    slot = bytes_per_slot(spec, config)
+    if isinstance(config, SequenceConfig):
+        slot = sequence_bytes_per_slot(spec, config, state_size)
+    else:
+        slot = bytes_per_slot(spec, config)
     needed = config.capacity * slot
     free = available() if limit is None else limit
     if free is not None and needed + RESERVE > free:

@@ -41,7 +41,9 @@ def plan(
     device = set_up_torch(resolved)
     environment = make_environment(resolved, cls.batched)
     try:
-        replay_bytes = check_replay(resolved.replay, environment.spec)
+        replay_bytes = check_replay(
+            resolved.replay, environment.spec, state_size=getattr(resolved.agent, "state_size", 0)
+        )
         made = make_agent(_late(resolved), environment.spec, device)
         state_bytes = _bytes({k: v for k, v in made.state_dict().items() if k != "replay"})
         rate, updates = _probe(resolved, environment, made, seconds)
@@ -98,19 +100,24 @@ def _late(config: Config) -> Config:
 
 
 def _probe(config: Config, env: Any, agent: Agent, seconds: float) -> tuple[float, float]:
-    """Agent steps and updates per second, after a warm-up of a fifth of the time."""
-    window = 0 if config.replay is None else (config.replay.n_step + 1) * env.spec.num_envs
+    """Agent steps and updates per second, after a warm-up of a fifth of the time.
+
+    From one time of learning to another, so that none is counted in part; where they are as far apart as ten times
+    `seconds`, it is not waited for.
+    """
+    window = 0 if config.replay is None else config.replay.window * env.spec.num_envs
     start = max(window, min(config.run.learning_starts, 50 * env.spec.num_envs))
     ratio = Ratio(start, config.run.update_every, config.run.updates)
     warm_until = begun = None
     before = (0, 0)
     for moment in interact(env, agent, ratio, config.protocol.clip_rewards):
         now = time.monotonic()
+        learnt = moment.metrics is not None or (warm_until is not None and now >= warm_until + 10 * seconds)
         if warm_until is None and moment.agent_steps >= start:
             warm_until = now + seconds / 5
-        elif begun is None and warm_until is not None and now >= warm_until:
+        elif begun is None and warm_until is not None and now >= warm_until and learnt:
             begun, before = now, (moment.agent_steps, moment.updates)
-        elif begun is not None and now >= begun + seconds:
+        elif begun is not None and now >= begun + seconds and learnt:
             lasted = now - begun
             return (moment.agent_steps - before[0]) / lasted, (moment.updates - before[1]) / lasted
     raise AssertionError("the loop has no end of its own")

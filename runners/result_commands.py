@@ -90,12 +90,14 @@ def report(
 
 
 def list_(
-    what: Positional[Literal["all", "agents", "envs", "protocols", "suites", "presets", "references"]] = "all",
+    what: Positional[
+        Literal["all", "agents", "networks", "envs", "protocols", "suites", "presets", "references"]
+    ] = "all",
     /,
     *,
     json: Json = False,
 ) -> None:
-    """What there is: agents, environments, protocols, suites, presets, references.
+    """What there is: agents, networks, environments, protocols, suites, presets, references.
 
     Args:
         what: Which of them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 import tomllib
 import types
 import typing
@@ -91,7 +92,10 @@ def build(cls: type, table: Mapping[str, Any], where: str) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]
         path = ".".join(str(p) for p in problem["loc"] if not _is_branch(p))
-        raise UserError(f"{where}.{path} = {problem['input']!r}: {_lower(problem['msg'])}") from error
+        hint = ""
+        if problem["type"] == "literal_error":
+            hint = nearest(str(problem["input"]), re.findall("'(.*?)'", problem["ctx"]["expected"]))
+        raise UserError(f"{where}.{path} = {problem['input']!r}: {_lower(problem['msg'])}{hint}") from error
 
 
 def dump(config: Any) -> Table:

@@ -84,7 +84,7 @@ class _Run:
         spec = self._env.spec
         if config.replay is not None:
             _enough_to_learn(config, spec)
-            check_replay(config.replay, spec)
+            check_replay(config.replay, spec, state_size=getattr(config.agent, "state_size", 0))
         self._agent = make_agent(config, spec, self._device)
         open_folder(folder, resume=resume)
         self._frames_per_step = spec.frames_per_step
@@ -218,7 +218,7 @@ class _Run:
 
     def _evaluate(self) -> None:
         started = time.monotonic()
-        if self._truth is not None:
+        if self._truth is not None and not self._policy.recurrent:
             mean = exact_return(self._policy, self._truth)
         else:
             stream = f"evaluation-at-{self._agent_steps}"
@@ -295,9 +295,9 @@ def _point(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _enough_to_learn(config: Config, spec: EnvSpec) -> None:
-    needed = (config.replay.n_step + 1) * spec.num_envs
+    needed = config.replay.window * spec.num_envs
     if config.run.learning_starts < needed:
         raise UserError(
             f"run.learning_starts = {config.run.learning_starts}: with a replay at least {needed} agent steps "
-            f"({spec.num_envs} environments, n_step {config.replay.n_step})"
+            f"({spec.num_envs} environments, {config.replay.window} steps each)"
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from hypothesis import strategies as st
 
 from qladder.envs.spec import EnvSpec
 from qladder.replay.types import Step
@@ -18,6 +19,14 @@ class Episode(NamedTuple):
     length: int  # agent steps
     terminated: bool  # else truncated
     lost: frozenset[int]  # steps at which a life is lost
+
+
+@st.composite
+def episodes(draw: st.DrawFn) -> Episode:
+    """Any short episode."""
+    length = draw(st.integers(1, 12))
+    lost = draw(st.frozensets(st.integers(0, length - 2), max_size=3)) if length > 1 else frozenset()
+    return Episode(length, draw(st.booleans()), lost)
 
 
 class Transition(NamedTuple):

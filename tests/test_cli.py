@@ -174,7 +174,7 @@ def test_json_is_one_object_and_nothing_else(place: Path) -> None:
     solved = json.loads(qladder("solve", "FrozenLake-v1", "--json", cwd=place).stdout)
     assert (solved["states"], solved["actions"]) == (16, 4)
     assert solved["optimal_return_in_limit"] == pytest.approx(0.7441902878)
-    assert {"agents", "envs", "protocols", "suites", "presets", "references"} == set(
+    assert {"agents", "networks", "envs", "protocols", "suites", "presets", "references"} == set(
         json.loads(qladder("list", "--json", cwd=place).stdout)
     )
     report = json.loads(qladder("report", "runs", "--json", cwd=place).stdout)

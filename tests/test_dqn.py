@@ -226,6 +226,22 @@ def test_rmsprop_bears_a_variance_that_rounding_makes_negative() -> None:
     assert weight.isfinite()
 
 
+def test_adam_is_torchs_bit_for_bit() -> None:
+    ours, theirs = ([torch.nn.Parameter(torch.full(shape, 0.5)) for shape in ((3, 2), (4,))] for _ in range(2))
+    optimizer, expected = make_optimizer("adam", ours, 1e-2, 1e-5), torch.optim.Adam(theirs, 1e-2, eps=1e-5, fused=True)
+    weights = torch.Generator().manual_seed(0)
+    for step in range(5):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=weights)
+            other.grad = one.grad.clone()
+        for group in (*optimizer.param_groups, *expected.param_groups):
+            group["lr"] = 1e-2 / (step + 1)
+        optimizer.step()
+        expected.step()
+        for one, other in zip(ours, theirs, strict=True):
+            assert torch.equal(one, other)
+
+
 def test_an_episode_that_starts_ends_the_one_in_memory() -> None:
     """As after a resume: the environments start anew while the memory has episodes that still run."""
     config = resolve("dqn", "CartPole-v1", {"replay": {"capacity": 50}})

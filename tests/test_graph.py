@@ -37,7 +37,7 @@ def agent(learner: str, device: str, monkeypatch: pytest.MonkeyPatch, size: int 
     if device == "cpu" and learner == "cuda-graph":
         empty = made._replay.store
         assert isinstance(empty, ArrayStore)
-        made._replay.store = TensorStore(400, (size, size), "uint8", "cpu")
+        made._replay._recorder.store = TensorStore(400, (size, size), "uint8", "cpu")
         made._begin_graphs()
     return made
 
@@ -78,15 +78,20 @@ def test_a_graphed_update_is_an_eager_one(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_many_updates_of_one_upload_are_as_many_single_ones(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    many, single = (agent("cuda-graph", device, monkeypatch) for _ in range(2))
+@pytest.mark.parametrize("learner", ["cuda-graph", "eager"])
+@pytest.mark.parametrize("settings", [{}, {"munchausen": True}, {"distribution": "quantile", "atoms": 5}])
+def test_many_updates_drawn_at_once_are_as_many_single_ones(
+    device: str, learner: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many, single = (agent(learner, device, monkeypatch, **settings) for _ in range(2))
     for a in (many, single):
         live(a, 30)  # no episode ends, so that every draw is kept and both draw the same
     many.learn(ROWS + 9)
     for _ in range(ROWS + 9):
         single.learn(1)
+    exact = learner == "cuda-graph"  # eager computes the targets of several updates in one pass
     for one, other in zip(weights(many), weights(single), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        torch.testing.assert_close(one, other, rtol=0 if exact else 1e-3, atol=0 if exact else 1e-5)
     assert many.clocks.updates == ROWS + 9
 
 

@@ -14,12 +14,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tagged import Episode, Transition, tagged_spec, tagged_steps, transitions
+from tagged import Episode, Transition, episodes, tagged_spec, tagged_steps, transitions
 
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.replay import store
-from qladder.replay.frames import FrameReplay, ReplayConfig, _frame
+from qladder.replay.frames import FrameReplay, ReplayConfig
+from qladder.replay.recorder import frame
 from qladder.replay.types import Batch, Step
 
 GAMMA = 0.9
@@ -80,9 +81,9 @@ def everything(replay: FrameReplay) -> Batch:
 
 def on_tensors(replay: FrameReplay) -> None:
     """Lets the (empty) replay keep its observations where it would on a GPU."""
-    shape, dtype = _frame(tagged_spec(len(replay._ring.written), replay._stack))
+    shape, dtype = frame(tagged_spec(len(replay._ring.written), replay._stack))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    replay.store = store.TensorStore(len(replay._action), shape, dtype, device)
+    replay._recorder.store = store.TensorStore(len(replay._action), shape, dtype, device)
 
 
 def check(batch: Batch, expected: dict[int, Transition]) -> None:
@@ -95,13 +96,6 @@ def check(batch: Batch, expected: dict[int, Transition]) -> None:
         assert batch.discount[i] == pytest.approx(told.discount)
         np.testing.assert_array_equal(torch.as_tensor(batch.next_obs[i]).cpu(), told.next_obs)
     np.testing.assert_array_equal(batch.weight, np.ones(len(batch.index), np.float32))
-
-
-@st.composite
-def episodes(draw: st.DrawFn) -> Episode:
-    length = draw(st.integers(1, 12))
-    lost = draw(st.frozensets(st.integers(0, length - 2), max_size=3)) if length > 1 else frozenset()
-    return Episode(length, draw(st.booleans()), lost)
 
 
 @settings(deadline=None, max_examples=250)

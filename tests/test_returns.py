@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qladder.replay.returns import n_step, one_step, trace
+from qladder.replay.returns import lambda_returns, n_step, one_step, trace
 
 
 def fold(reward: list[float], discount: list[int], last: list[bool], gamma: float = 0.99) -> tuple[Any, Any, Any]:
@@ -75,3 +75,49 @@ def test_as_a_plain_loop(data: st.DataObject) -> None:
             if ended:
                 break
         assert told == [pytest.approx(total, rel=1e-5, abs=1e-5), pytest.approx(f), k]
+
+
+def returns_of(
+    reward: list[float], discount: list[float], last: list[bool], next_value: list[float], gamma: float, decay: float
+) -> list[float]:
+    """Lambda returns of one environment."""
+    columns = (np.array(values)[:, None] for values in (reward, discount, last, next_value))
+    told = lambda_returns(*columns, gamma=gamma, trace_decay=decay)
+    assert (told.shape, told.dtype) == ((len(reward), 1), np.float32)
+    return told[:, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("discount", "last", "expected"),
+    [
+        # G2 = 4 + 30 / 2, G1 = 2 + (20 / 2 + 19 / 2) / 2, G0 = 1 + (10 / 2 + 11.75 / 2) / 2
+        ([1, 1, 1], [False, False, False], [6.4375, 11.75, 19.0]),
+        ([1, 1, 1], [False, True, False], [6.5, 12.0, 19.0]),  # truncated: the whole weight on what it led to
+        ([1, 0, 1], [False, True, False], [4.0, 2.0, 19.0]),  # terminated
+        ([1, 0, 1], [False, False, False], [4.0, 2.0, 19.0]),  # a life lost: the same, though the game goes on
+        ([1, 1, 0], [False, False, True], [5.5, 8.0, 4.0]),
+    ],
+)
+def test_lambda_returns_by_hand(discount: list[float], last: list[bool], expected: list[float]) -> None:
+    assert returns_of([1, 2, 4], discount, last, [10, 20, 30], 0.5, 0.5) == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_lambda_returns_are_the_weighted_n_step_returns(data: st.DataObject) -> None:
+    step = st.tuples(st.integers(-9, 9), st.integers(0, 1), st.booleans(), st.integers(-9, 9))
+    steps = data.draw(st.lists(step, min_size=1, max_size=6))
+    gamma, decay = data.draw(st.sampled_from([0.0, 0.5, 0.99, 1.0])), data.draw(st.sampled_from([0.0, 0.65, 1.0]))
+    reward, discount, last, value = (list(column) for column in zip(*steps, strict=True))
+    expected = []
+    for t in range(len(steps)):
+        n_steps, total, factor = [], 0.0, 1.0
+        for r, d, ended, v in steps[t:]:
+            total, factor = total + factor * r, factor * gamma * d
+            n_steps.append(total + factor * v)
+            if ended:
+                break
+        weights = [(1 - decay) * decay**n for n in range(len(n_steps) - 1)]
+        weights.append(decay ** (len(n_steps) - 1))
+        expected.append(sum(w * g for w, g in zip(weights, n_steps, strict=True)))
+    assert returns_of(reward, discount, last, value, gamma, decay) == pytest.approx(expected, rel=1e-5, abs=1e-4)

@@ -54,6 +54,13 @@ def test_a_resolved_table_resolves_to_itself(tmp_path: Path) -> None:
     assert (again.agent, again.replay, again.run, again.env) == (config.agent, config.replay, config.run, config.env)
 
 
+def test_an_unknown_part_gets_the_nearest_name() -> None:
+    with pytest.raises(
+        UserError, match=r"agent\.network = 'impalla': .*'nature-cnn' or 'impala'; did you mean 'impala'"
+    ):
+        resolve("dqn", "ALE/Pong-v5", {"agent": {"network": "impalla"}})
+
+
 def test_flags_are_read_as_toml_where_they_can_be() -> None:
     arguments = (
         "train dqn --agent.learning-rate 1e-4 --agent.hidden 64 32 --env.kwargs.map_name=8x8 --run.episodes none --json"

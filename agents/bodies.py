@@ -1,0 +1,85 @@
+"""Deeper bodies than plain convolutions: layer norm, pooling, residual links, and the IMPALA-ResNet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from qladder.agents.architecture import BLOCKS, CONVOLUTIONS, SECTIONS, features
+from qladder.agents.layers import scaled
+from qladder.agents.network_config import NetworkConfig
+
+
+class LayerNorm(nn.GroupNorm):
+    """Each sample's features `[B, C, ...]` to mean 0 and variance 1 over the whole layer (Ba et al. 2016).
+
+    Scale and shift are learnt for each channel. Of several `streams`, which lie side by side in the channels, each is
+    normalised by itself. (The released code of Gallici et al. 2024 takes mean and variance over the channels of each
+    position of a map apart, which costs a CPU twice the time.)
+    """
+
+    def __init__(self, channels: int, streams: int = 1) -> None:
+        super().__init__(streams, channels)
+
+
+class Residual(nn.Module):
+    """A block of layers, and a link past them: `x + block(x)`."""
+
+    def __init__(self, *block: nn.Module) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*block)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x)
+
+
+class PictureBody(nn.Module):
+    """uint8 `[B, C, H, W]` to features `[B, K]`: convolutions as configured, then, where asked for, pooling.
+
+    Pooling takes the maxima of `pool` x `pool` parts of the last map (Clark et al. 2024). All in float32.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], config: NetworkConfig) -> None:
+        super().__init__()
+        self._mean, self._pool = config.pixel_mean, config.pool
+        norm = config.norm == "layer"
+        self.layers: nn.Sequential = nn.Sequential(
+            *(_impala(shape[0], config.width, norm) if name == "impala" else _plain(shape[0], CONVOLUTIONS[name], norm))
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.width = features(name, config, shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.layers(scaled(x, self._mean, torch.channels_last))
+        return (h if self._pool is None else nn.functional.adaptive_max_pool2d(h, self._pool)).flatten(1)
+
+
+def _plain(channels: int, layers: tuple[tuple[int, int, int], ...], norm: bool) -> Iterator[nn.Module]:
+    """Each convolution with a norm, where there is one, before its ReLU."""
+    for out, kernel, stride in layers:
+        yield from (nn.Conv2d(channels, out, kernel, stride), *_norm(out, norm), nn.ReLU())
+        channels = out
+
+
+def _impala(channels: int, width: int, norm: bool) -> Iterator[nn.Module]:
+    """The ResNet of IMPALA (Espeholt et al. 2018, fig. 3), with `width` times its channels.
+
+    Three sections, each a convolution, the maximum over 3x3 cells around every second one, and two residual blocks. A
+    norm, where there is one, comes right after each convolution.
+    """
+    for section in SECTIONS:
+        out = section * width
+        yield from (*_convolution(channels, out, norm), nn.MaxPool2d(3, 2, padding=1))
+        for _ in range(BLOCKS):
+            yield Residual(nn.ReLU(), *_convolution(out, out, norm), nn.ReLU(), *_convolution(out, out, norm))
+        channels = out
+    yield nn.ReLU()
+
+
+def _convolution(channels: int, out: int, norm: bool) -> list[nn.Module]:
+    return [nn.Conv2d(channels, out, 3, padding=1), *_norm(out, norm)]
+
+
+def _norm(channels: int, norm: bool) -> list[nn.Module]:
+    return [LayerNorm(channels)] if norm else []

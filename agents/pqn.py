@@ -1,0 +1,122 @@
+"""Q-learning with a deep network and nothing else: no replay, no target network, many environments, layer norm."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qladder.agents.agent import EnvSpec, Metrics, Step
+from qladder.agents.descent import check_finite, descend, set_rate
+from qladder.agents.exploration import Exploration
+from qladder.agents.fit import finite_actions
+from qladder.agents.networks import q_network
+from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
+from qladder.agents.pqn_config import PQNConfig, check_parts
+from qladder.agents.schedules import Clocks
+from qladder.agents.td import of_action
+from qladder.agents.values import Mean
+from qladder.envs.seeding import generator, integer
+from qladder.replay.rollout import Rollout
+
+
+class PQN:
+    """Parallelised Q-network (Gallici et al. 2024, alg. 1).
+
+    Lambda returns of a rollout, computed once with the network that acted, are fitted in some epochs of minibatches.
+    """
+
+    Config = PQNConfig
+    batched: ClassVar[bool] = True
+
+    def __init__(self, config: PQNConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
+        check_parts(config)
+        self._config, self._spec, self._device = config, spec, torch.device(device)
+        num_actions = finite_actions("pqn", spec)
+        self._rollout = Rollout(config.gamma, config.trace_decay)
+        self._explore = Exploration(spec.num_envs, num_actions, config.explore_power, generator(seed, "explore"))
+        weights = torch.Generator().manual_seed(integer(seed, "network"))
+        self._network = q_network(config, spec, num_actions, weights).to(self._device)
+        self._order = generator(seed, "minibatches")
+        self._agent_steps = self._updates = 0
+        self._loss = Mean(config.loss)
+        self._optimizer = _optimizer(config, self._network)
+        self._check_every = 1 if self._device.type == "cpu" else 1_000  # on a GPU each look at a number waits for it
+        self.learner = "eager"
+
+    @property
+    def clocks(self) -> Clocks:
+        """Where this agent is on the three clocks."""
+        return Clocks(self._agent_steps * self._spec.frames_per_step, self._agent_steps, self._updates)
+
+    def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
+        """The extras are the value of the best action `[N]`, from which the returns will be computed."""
+        q = self.values(obs)
+        if not explore:
+            return q.argmax(1).cpu().numpy(), None
+        self._rollout.stop(first)
+        value, action = (t.cpu().numpy() for t in q.max(1))
+        random, other = self._explore(self._config.epsilon(self.clocks), first)
+        return np.where(random, other, action), value
+
+    def observe(self, step: Step) -> None:
+        self._rollout.add(step)
+        self._agent_steps += len(step.action)
+
+    def learn(self, k: int) -> Metrics:
+        end_values = self.values(self._rollout.ends()).amax(1).cpu().numpy()
+        obs, action, target = map(self._tensor, self._rollout.targets(end_values))
+        for _ in range(self._config.epochs):
+            for batch in np.array_split(self._order.permutation(len(target)), k // self._config.epochs):
+                index = self._tensor(batch)
+                metrics = self._update(obs[index], action[index], target[index])
+        self._rollout.clear()
+        return metrics
+
+    def values(self, obs: Any) -> Tensor:
+        """Action values `[N, A]` of observations `[N, ...]`."""
+        with torch.inference_mode():
+            out: Tensor = self._network(self._tensor(obs))[..., 0]
+        return out
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "network": self._network.state_dict(),
+            "optimizer": optimizer_state(self._optimizer),
+            "rollout": self._rollout.state_dict(),
+            "explore": self._explore.state_dict(),
+            "order": self._order.bit_generator.state,
+            "agent_steps": self._agent_steps,
+            "updates": self._updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._network.load_state_dict(state["network"])
+        load_optimizer_state(self._optimizer, state["optimizer"])
+        self._rollout.load_state_dict(state["rollout"])
+        self._explore.load_state_dict(state["explore"])
+        self._order.bit_generator.state = state["order"]
+        self._agent_steps, self._updates = state["agent_steps"], state["updates"]
+
+    def _update(self, obs: Tensor, action: Tensor, target: Tensor) -> Metrics:
+        set_rate(self._optimizer, self._config.learning_rate(self.clocks))
+        out = self._network(obs)
+        losses, td, _ = self._loss.loss(of_action(out, action), target[:, None], None)
+        loss = losses.mean()
+        if self._updates % self._check_every == 0:
+            check_finite(loss, self._updates, {"target": target, "Q": out.detach()})
+        descend(loss, self._network.parameters(), self._optimizer, self._config.max_grad_norm)
+        self._updates += 1
+        return {"loss/td": loss.detach(), "q/mean": out.detach().mean(), "q/td_error": td.detach().abs().mean()}
+
+    def _tensor(self, array: Any) -> Tensor:
+        return torch.as_tensor(array, device=self._device)
+
+
+def _optimizer(config: PQNConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
+    rate, eps, params = config.learning_rate(Clocks(0, 0, 0)), config.optimizer_eps, network.parameters()
+    if config.optimizer == "radam":  # Liu et al. 2020
+        return torch.optim.RAdam(params, lr=rate, eps=eps)
+    return make_optimizer(config.optimizer, params, rate, eps)
