@@ -131,13 +131,13 @@ def green(copy: Path, files: Sequence[str], jobs: int, python: str) -> None:
         SystemExit: one fails.
     """
 
-    def check(file: str) -> None:
-        status, output = run_tests(copy, "qladder.agents", [file], python)
+    def check(some: Sequence[str]) -> None:
+        status, output = run_tests(copy, "qladder.agents", some, python)
         if status != 0:
-            raise SystemExit(f"{file} fails without any fault:\n{output}")
+            raise SystemExit(f"{' '.join(some)}: not green without any fault:\n{output}")
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(check, files))
+        list(pool.map(check, filter(None, [files[i :: 2 * jobs] for i in range(2 * jobs)])))
 
 
 def try_fault(fault: Fault, template: Path, python: str) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,6 +271,40 @@ def test_exploration_is_drawn_per_environment() -> None:
     assert np.mean(differs) == pytest.approx(0.25, abs=0.04)
     assert np.mean([d in (0.0, 1.0) for d in differs]) < 0.25  # one coin for all would leave nothing between
     env.close()
+
+
+@pytest.mark.parametrize("clock", ["frames", "agent_steps", "updates"])
+def test_exploration_ends_when_its_clock_says(clock: Any) -> None:
+    begin = {"frames": 2004, "agent_steps": 501, "updates": 1}[clock]
+    epsilon = {"start": 1.0, "end": 0.0, "over": 0, "clock": clock, "begin": begin}
+    config = linear_config(epsilon=epsilon)
+    spec = replace(make_environment(config, True).spec, frames_per_step=4)
+    agent, first = make_agent(config, spec, "cpu"), np.array([False])
+    agent.load_state_dict(trained(config, 500).state_dict())
+    state = np.array([0])
+
+    def random() -> bool:
+        return len({int(agent.act(state, first, True)[0][0]) for _ in range(40)}) > 1
+
+    assert random()
+    agent.observe(Step(state, state, np.zeros(1), np.zeros(1), first, state))
+    agent.learn(1)
+    assert not random()
+    assert agent.act(state, first, True)[0] == agent.act(state, first, False)[0]
+
+
+def test_another_seed_has_other_weights_explores_and_samples_otherwise() -> None:
+    seen = []
+    for seed in (1, 1, 2):
+        agent = make_agent(linear_config(seed), make_environment(linear_config(), True).spec, "cpu")
+        assert isinstance(agent, DQN)
+        states, no = np.arange(1), np.zeros(1, np.bool_)
+        actions = [int(agent.act(states, no, True)[0][0]) for _ in range(30)]
+        for _ in range(50):
+            agent.observe(Step(states, states, np.zeros(1), np.ones(1), no, states))
+        seen.append((actions, agent._replay.sample(20).index.tolist(), agent.values(states).tolist()))
+    assert seen[0] == seen[1]
+    assert all(one != other for one, other in zip(seen[0], seen[2], strict=True))
 
 
 def test_long_exploration_repeats_its_action() -> None:

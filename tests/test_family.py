@@ -71,6 +71,27 @@ def test_munchausen_finds_the_fixed_point_of_its_own_equation() -> None:
     assert q[INNER] == pytest.approx(exact[INNER], abs=5e-3)
 
 
+@pytest.mark.parametrize(
+    ("settings", "values"),
+    [({"distribution": "mean"}, [5.0]), ({"distribution": "quantile", "atoms": 2}, [5.0, 6.0])],
+)
+@pytest.mark.parametrize("double", [False, True])
+def test_the_double_target_takes_the_targets_value_of_the_onlines_choice(
+    settings: dict[str, Any], values: list[float], double: bool
+) -> None:
+    """As van Hasselt et al. (2016) have it: the online network prefers action 0, the target network action 1."""
+    agent = learnt("dqn", "corridor:tests/Corridor-v0", 300, {"hidden": [], "double": double, **settings})
+    with torch.no_grad():
+        for network, biases in ((agent._online, [[8.0] * 2, [1.0] * 2]), (agent._target, [[5.0, 6.0], [10.0, 20.0]])):
+            for parameter in network.parameters():
+                parameter.zero_()
+            network.head.outputs[0].bias.copy_(torch.tensor(biases)[:, : len(values)].flatten())  # type: ignore[operator]
+    states, reward, discount = torch.tensor([1, 2]), torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.0])
+    found, _ = agent._bootstrap(states, states, torch.tensor([0, 0]), reward, discount)
+    chosen = values if double else [10.0, 20.0][: len(values)]
+    assert found.tolist() == [[1.0 + 0.5 * value for value in chosen], [3.0] * len(values)]
+
+
 def test_munchausens_policies_are_both_the_target_networks() -> None:
     settings = {"munchausen_temperature": 0.1, "target_period": 1_000_000, "loss": "mse", "hidden": []}
     agent = learnt("munchausen-dqn", "corridor:tests/Corridor-v0", 700, settings)
@@ -153,6 +174,17 @@ def test_noise_fades_where_it_is_of_no_use_and_leaves_the_values_of_value_iterat
     assert quiet[INNER] == pytest.approx(optimal_values(lake(), GAMMA)[INNER], abs=5e-3)
     agent._online.resample(agent._draws)
     assert abs(agent.values(np.arange(16), noisy=True).numpy() - quiet)[INNER].max() < 0.05
+
+
+def test_acting_follows_the_noise_that_it_draws() -> None:
+    agent = learnt("noisy-dqn", "FrozenLake-v1", 300, {"epsilon": 0.0, "hidden": [], "noisy_std": 20.0})
+    states, first, seen = np.arange(16), np.zeros(16, np.bool_), set()
+    for _ in range(10):
+        action, _ = agent.act(states, first, True)
+        assert action.tolist() == agent.values(states, noisy=True).argmax(1).tolist()
+        seen.add(tuple(action.tolist()))
+    assert len(seen) == 10
+    assert agent.act(states, first, False)[0].tolist() == agent.values(states).argmax(1).tolist()
 
 
 def test_every_update_draws_the_noise_of_either_network_and_acting_that_of_one() -> None:

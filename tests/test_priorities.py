@@ -152,6 +152,15 @@ def test_its_state_goes_on_the_same_way() -> None:
         other.update(b.index, b.reward**2)
 
 
+def test_its_state_knows_the_largest_priority_there_ever_was() -> None:
+    one, other = (Priorities(3, 1.0, np.random.default_rng(seed)) for seed in (0, 1))
+    one.update(np.array([0]), np.array([9.0]))
+    one.update(np.array([0, 1]), np.array([1.0, 2.0]))
+    other.load_state_dict(np.arange(3), one.state_dict(np.arange(3)))
+    other.enter(np.array([2]))
+    assert abs(chi_squared(other.draw(50_000), np.array([1.0, 2.0, 9.0]) / 12)) < 5
+
+
 @pytest.mark.parametrize("prioritised", [False, True])
 def test_a_state_of_the_other_kind_is_refused(prioritised: bool) -> None:
     with pytest.raises(ValueError, match="prioritised"):

@@ -321,6 +321,15 @@ def test_a_resumed_run_plays_other_episodes_than_at_its_start(tmp_path: Path, mo
     assert len(set(seeds)) == len(seeds)
 
 
+@pytest.mark.parametrize("agent", ["q-learning", "dqn"])
+def test_a_resumed_run_owes_no_update_twice(agent: str, tmp_path: Path) -> None:
+    for steps in (400, 700):
+        run = {**SMALL, "steps": steps, "learning_starts": 100, "update_every": 3, "updates": 2}
+        result = train(agent, "CartPole-v1", settings={"run": run}, out=tmp_path, resume=True)
+        done = load(result["run"]).agent.state_dict()["updates"]  # by the agent's own count
+        assert done == result["updates"] == (steps - 100) // 3 * 2
+
+
 def test_a_replay_that_was_not_saved_is_filled_first(tmp_path: Path) -> None:
     def go(steps: int, resume: bool) -> dict[str, Any]:
         run = {**SMALL, "steps": steps, "learning_starts": 200, "update_every": 1, "checkpoint_replay": False}
