@@ -28,6 +28,7 @@ class RamGames:
     def __init__(self, rom: Any, protocol: Protocol, num_envs: int, *, rgb: bool = False) -> None:
         self._games = [_Game(rom, protocol) for _ in range(num_envs)]
         self._rgb = rgb
+        self._games[0].load(0)  # what the others do when they are reset
         self.single_action_space = SimpleNamespace(n=len(self._games[0].actions))
 
     def reset(self, *, seed: Any = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -59,14 +60,14 @@ class _Game:
         ALEInterface.setLoggerMode(LoggerMode.Error)
         self.ale, self._rom, self._protocol = ALEInterface(), rom, protocol
         self.ale.setFloat("repeat_action_probability", protocol.sticky)
-        self.load(0)
-        self.actions = self.ale.getLegalActionSet() if protocol.full_action_space else self.ale.getMinimalActionSet()
-        self._fire = protocol.fire_reset and Action.FIRE in self.actions
 
     def load(self, seed: int) -> None:
         """The console switched on, with the two streams of a seed: the emulator's own and that of the no-ops."""
         self.ale.setInt("random_seed", seed)
         self.ale.loadROM(self._rom)
+        everything = self._protocol.full_action_space
+        self.actions = self.ale.getLegalActionSet() if everything else self.ale.getMinimalActionSet()
+        self._fire = self._protocol.fire_reset and Action.FIRE in self.actions
         self._rng = generator(seed, "noops")
 
     def start(self) -> None:
