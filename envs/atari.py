@@ -116,7 +116,8 @@ class AtariEnv:
 
 class AtariScreen:
     """The game that `AtariEnv(id, protocol, num_envs=1, seeds=[seed], training=training, ram=ram)` plays, as one
-    unbatched `Env` whose observations are its screens `[210, 160, 3]`; fed the same actions, the two stay in step."""
+    unbatched `Env` whose observations are its screens `[210, 160, 3]` (with `ram` not resized where the game's are
+    taller); fed the same actions, the two stay in step."""
 
     def __init__(self, id: str, protocol: Protocol, seed: int, *, training: bool = False, ram: bool = False) -> None:
         self._env = AtariEnv(id, protocol, num_envs=1, seeds=[seed], training=training, ram=ram, rgb=True)
