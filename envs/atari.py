@@ -1,4 +1,4 @@
-"""Atari games as `Env`, on ale-py's native vector environment: the one place that knows its lives, caps and resets."""
+"""Atari games as `Env`, on ale-py's native vector environment: the one place that knows lives, caps and resets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ale_py
@@ -15,6 +16,7 @@ import numpy as np
 from ale_py import roms
 from ale_py.vector_env import AtariVectorEnv
 
+from qladder.envs.atari_ram import RAM_SIZE, RamGames
 from qladder.envs.errors import UserError, nearest
 from qladder.envs.protocol import Protocol
 from qladder.envs.spec import EnvSpec, TimeStep
@@ -35,6 +37,7 @@ class AtariEnv:
         seeds: one per environment, from 0 to 2**31 - 1; results depend on nothing else, not on `num_threads` either.
         training: False applies the evaluation's episode cap and ignores lost lives.
         num_threads: 0 is one per environment, at most one per core.
+        ram: the consoles' memory `[num_envs, 128]` instead of frames; one game after the other, not by threads.
         rgb: full-colour screens `[num_envs, 1, 210, 160, 3]` instead, for `AtariScreen`.
 
     Raises:
@@ -50,28 +53,32 @@ class AtariEnv:
         seeds: Sequence[int],
         training: bool,
         num_threads: int = 0,
+        ram: bool = False,
         rgb: bool = False,
     ) -> None:
         cap = protocol.episode_cap
         if not training and protocol.evaluation.episode_cap is not None:
             cap = protocol.evaluation.episode_cap
         limit = None if cap is None else cap // protocol.frame_skip
-        self._vector: Any = _vector(id, protocol, num_envs, num_threads, rgb)
+        self._vector: Any = (
+            _consoles(id, protocol, num_envs, rgb) if ram else _vector(id, protocol, num_envs, num_threads, rgb)
+        )
         self._seeds = np.array(seeds, np.int64)
         self._num_actions = int(self._vector.single_action_space.n)
         self._limit = NEVER if limit is None else limit
         self._count_lives = training and protocol.life_loss == "discount-0"
         self._steps = np.zeros(num_envs, np.int64)
         self._lives = np.zeros(num_envs, np.int32)
+        shape: tuple[int, ...] = (RAM_SIZE,) if ram else (protocol.stack, protocol.screen, protocol.screen)
         self.spec = EnvSpec(
             id=id,
             num_envs=num_envs,
             batched=True,
-            obs_shape=(1, *SCREEN, 3) if rgb else (protocol.stack, protocol.screen, protocol.screen),
+            obs_shape=(1, *SCREEN, 3) if rgb else shape,
             obs_dtype="uint8",
             num_states=None,
             num_actions=self._num_actions,
-            stack=1 if rgb else protocol.stack,
+            stack=1 if rgb or ram else protocol.stack,
             frames_per_step=protocol.frame_skip,
             max_episode_steps=limit,
         )
@@ -108,11 +115,12 @@ class AtariEnv:
 
 
 class AtariScreen:
-    """The game that `AtariEnv(id, protocol, num_envs=1, seeds=[seed], training=training)` plays, as one unbatched `Env`
-    whose observations are its screens `[210, 160, 3]`; fed the same actions, the two stay in step."""
+    """The game that `AtariEnv(id, protocol, num_envs=1, seeds=[seed], training=training, ram=ram)` plays, as one
+    unbatched `Env` whose observations are its screens `[210, 160, 3]` (with `ram` not resized where the game's are
+    taller); fed the same actions, the two stay in step."""
 
-    def __init__(self, id: str, protocol: Protocol, seed: int, *, training: bool = False) -> None:
-        self._env = AtariEnv(id, protocol, num_envs=1, seeds=[seed], training=training, rgb=True)
+    def __init__(self, id: str, protocol: Protocol, seed: int, *, training: bool = False, ram: bool = False) -> None:
+        self._env = AtariEnv(id, protocol, num_envs=1, seeds=[seed], training=training, ram=ram, rgb=True)
         self.spec = replace(self._env.spec, batched=False, obs_shape=self._env.spec.obs_shape[1:])
 
     def reset(self) -> Any:
@@ -133,9 +141,7 @@ def rom_md5(id: str) -> str:
         UserError: no such game, or a missing ROM.
     """
     with _rom_errors(id):
-        path = roms.get_rom_path(_game(id))
-        assert path is not None  # the registry holds no game that ale-py does not know
-        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        return hashlib.md5(_rom(id).read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _game(id: str) -> str:
@@ -143,6 +149,17 @@ def _game(id: str) -> str:
     if id not in games:
         raise UserError(f"environment '{id}': no such Atari game{nearest(id, games)}")
     return str(gymnasium.registry[id].kwargs["game"])
+
+
+def _rom(id: str) -> Path:
+    path = roms.get_rom_path(_game(id))
+    assert path is not None  # the registry holds no game that ale-py does not know
+    return path
+
+
+def _consoles(id: str, protocol: Protocol, num_envs: int, rgb: bool) -> RamGames:
+    with _rom_errors(id):
+        return RamGames(_rom(id), protocol, num_envs, rgb=rgb)
 
 
 def _vector(id: str, protocol: Protocol, num_envs: int, num_threads: int, rgb: bool) -> Any:

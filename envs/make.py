@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qladder.envs.errors import UserError
+from qladder.envs.errors import UserError, nearest
 from qladder.envs.protocol import Protocol
 from qladder.envs.seeding import integer
 from qladder.envs.spec import Env
@@ -32,14 +32,11 @@ def make_env(
         UserError: an id, an argument or a wrapper that there is not.
     """
     if id.startswith("ALE/"):
-        if kwargs or wrappers:
-            raise UserError(
-                f"environment '{id}': Atari games are set by their protocol; they take no kwargs or wrappers"
-            )
+        _check_atari(id, kwargs or {}, wrappers)
         from qladder.envs.atari import AtariEnv
 
         seeds = [integer(seed, stream, i) for i in range(num_envs)]
-        return AtariEnv(id, protocol, num_envs=num_envs, seeds=seeds, training=training)
+        return AtariEnv(id, protocol, num_envs=num_envs, seeds=seeds, training=training, ram=bool(kwargs))
     from qladder.envs import catch, masked  # noqa: F401  (they register environments)
     from qladder.envs.gym import BatchEnv, GymEnv, make_gym
 
@@ -50,3 +47,13 @@ def make_env(
         for i in range(num_envs)
     ]
     return BatchEnv(envs) if batched else envs[0]
+
+
+def _check_atari(id: str, kwargs: Mapping[str, Any], wrappers: Sequence[str]) -> None:
+    about = f"environment '{id}': Atari games are set by their protocol; they take"
+    if wrappers:
+        raise UserError(f"{about} no wrappers")
+    for name, value in kwargs.items():
+        if (name, value) != ("obs_type", "ram"):
+            close = nearest(str(value), ["ram"]) if name == "obs_type" else nearest(name, ["obs_type"])
+            raise UserError(f"{about} no kwargs but obs_type = 'ram', not {name} = {value!r}{close}")

@@ -144,14 +144,19 @@ def agent_entry(name: str) -> AgentEntry:
 
 
 def families() -> dict[str, Table]:
-    """Environment families by name: `match`, `protocol`, `ids`, `summary`."""
+    """Environment families by name: `match`, `protocol`, `ids`, `summary`.
+
+    One with `kwargs` takes the environments that are made with these; its settings come on top of those of its `base`.
+    """
     return read_toml(CONFIGS / "envs.toml")
 
 
-def family_of(env_id: str) -> str:
-    """The family of an environment's id; "other" where none matches."""
+def family_of(env_id: str, kwargs: Any = None) -> str:
+    """The first family of an environment's id and arguments (not checked yet); "other" where none matches."""
+    given = kwargs if isinstance(kwargs, Mapping) else {}
     for name, entry in families().items():
-        if any(fnmatch.fnmatchcase(env_id, pattern) for pattern in entry["match"]):
+        fits = entry.get("kwargs", {}).items() <= given.items()
+        if fits and any(fnmatch.fnmatchcase(env_id, pattern) for pattern in entry["match"]):
             return name
     return "other"
 
@@ -182,11 +187,11 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
     env = env or own.get("env", {}).get("id")
     if agent is None or env is None:
         raise UserError("train needs AGENT and ENV, e.g. qladder train q-learning FrozenLake-v1")
-    entry, family = agent_entry(agent), family_of(env)
+    flags = _sections(flags, "flags")
+    entry, family = agent_entry(agent), family_of(env, merge(own, flags).get("env", {}).get("kwargs"))
     layers, sources = _shipped(entry, family, env)
     if file is not None:
         sources.append(str(file))
-    flags = _sections(flags, "flags")
     for section, field_name in (("agent", "name"), ("env", "id")):
         if field_name in flags.get(section, {}):
             raise UserError(f"--{section}.{field_name}: {section.upper()} stands without a flag: train AGENT ENV")
@@ -244,7 +249,8 @@ def _shipped(entry: AgentEntry, family: str, env: str) -> tuple[list[Table], lis
         return layers, sources
     if entry.base:
         layers, sources = _shipped(agent_entry(entry.base), family, env)
-    for stem in ("agent", family):
+    below = families().get(family, {}).get("base")
+    for stem in ("agent", *([below] if below else []), family):
         path = CONFIGS / entry.name / f"{stem}.toml"
         if not path.is_file():
             continue

@@ -137,9 +137,9 @@ class Atari:
     def __init__(self, config: Config, seed: int) -> None:
         from qladder.envs.atari import AtariScreen
 
-        id, protocol = config.env.id, config.protocol
-        self._game = make_env(id, protocol, seed=seed, stream=STREAM, training=False, batched=True)
-        self._screen = AtariScreen(id, protocol, integer(seed, STREAM, 0))
+        id, protocol, kwargs = config.env.id, config.protocol, config.env.kwargs
+        self._game = make_env(id, protocol, seed=seed, stream=STREAM, training=False, batched=True, kwargs=kwargs)
+        self._screen = AtariScreen(id, protocol, integer(seed, STREAM, 0), ram=bool(kwargs))
         self.env: Env = self
         self.spec = self._game.spec
         self.rate = min(FASTEST, HARDWARE_RATE / protocol.frame_skip)
