@@ -70,9 +70,11 @@ def bf16_error(network: QNetwork, obs_shape: tuple[int, ...], batch: int = 32) -
     """Largest relative error over the parameters' gradients, bfloat16 against float32, on random pictures."""
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randint(0, 256, (batch, *obs_shape), dtype=torch.uint8, generator=generator)
-    low = copy.deepcopy(network)
+    plain = copy.deepcopy(network)
+    plain.resample(generator)  # without noise there is no gradient for its size
+    low = copy.deepcopy(plain)
     low.lower()
-    exact, rounded = (_gradients(n, pictures) for n in (copy.deepcopy(network), low))
+    exact, rounded = (_gradients(n, pictures) for n in (plain, low))
     errors = [(e - r).norm() / e.norm() for e, r in zip(exact, rounded, strict=True)]
     return float(torch.stack(errors).max())  # NaN if one is
 
