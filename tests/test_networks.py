@@ -94,18 +94,23 @@ def test_bfloat16_values_and_gradients_are_those_of_float32(
         assert (e - r).norm() < error * e.norm()
 
 
+HEADS: list[dict[str, Any]] = [
+    {"dueling": True},
+    {"noisy": True},
+    {"distribution": "categorical", "atoms": 11},
+    {"distribution": "quantile", "atoms": 8},
+    {"distribution": "implicit-quantile"},
+    {"dueling": True, "noisy": True, "distribution": "categorical", "atoms": 11},
+]
+
+
+@pytest.mark.parametrize("settings", HEADS)
+def test_every_head_passes_the_self_test(settings: dict[str, Any]) -> None:
+    assert bf16_error(nature(**settings), (4, 84, 84)) < 0.15
+
+
 @pytest.mark.parametrize("direct", [False, True])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"dueling": True},
-        {"noisy": True},
-        {"distribution": "categorical", "atoms": 11},
-        {"distribution": "quantile", "atoms": 8},
-        {"distribution": "implicit-quantile"},
-        {"dueling": True, "noisy": True, "distribution": "categorical", "atoms": 11},
-    ],
-)
+@pytest.mark.parametrize("settings", HEADS)
 def test_every_head_composes_with_bfloat16(
     settings: dict[str, Any], direct: bool, pictures: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
