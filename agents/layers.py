@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from qladder.agents.bf16 import LOW, LowConvolutions, LowCopies, LowLinear, can_fold, multiplies_low
+from qladder.agents.bf16 import LowConvolutions, LowCopies, LowLinear, can_fold, multiplies_low
 
 SMALLEST = 3  # pixels, as the small CNN's kernel
 LARGE_PIXELS = 36  # the Nature CNN needs as many in height and width
@@ -105,25 +105,30 @@ class Linear(nn.Linear):
     _low: LowCopies | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._product(x, self.weight, self.bias)
+        return self._product(x, 0, self.weight, self.bias)
 
     def lower(self) -> LowCopies:
         """From here on computes in bfloat16, from these copies where the CPU needs any."""
-        params = [] if multiplies_low() else [self.weight]
+        params = [] if multiplies_low() else self._weights()
         self._low = LowCopies(params, [1.0] * len(params), [False] * len(params))
         return self._low
 
-    def _product(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def _weights(self) -> list[Tensor]:
+        return [self.weight]
+
+    def _product(self, x: Tensor, number: int, weight: Tensor, bias: Tensor) -> Tensor:
+        """Of x and the `number`th of the layer's weights."""
         if self._low is None:
             return nn.functional.linear(x, weight, bias)
-        low = self._low.tensors[0] if self._low.tensors else weight
+        low = self._low.tensors[number] if self._low.tensors else weight
         return LowLinear.apply(x, low, weight, bias)  # type: ignore[no-untyped-call]
 
 
 class NoisyLinear(Linear):
     """A fully connected layer with factorised noise in its weights (Fortunato et al. 2018, eq. 9-11).
 
-    The noise is that of the latest `resample`; in evaluation mode there is none.
+    The noise is that of the latest `resample`; in evaluation mode there is none. As it is an outer product, it is put on
+    what goes in and what comes out: the noisy weights themselves, far larger than both, need not be made.
     """
 
     noise_in: Tensor
@@ -138,25 +143,21 @@ class NoisyLinear(Linear):
         self.register_buffer("noise_out", torch.zeros(size), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        mean = super().forward(x)
         if not self.training:
-            return self._product(x, self.weight, self.bias)
-        weight = self.weight + self.weight_std * torch.outer(self.noise_out, self.noise_in)
-        return self._product(x, weight, self.bias + self.bias_std * self.noise_out)
+            return mean
+        return mean + self.noise_out * self._product(x * self.noise_in, 1, self.weight_std, self.bias_std)
 
-    def lower(self) -> LowCopies:
-        self._low = LowCopies([], [], [])  # its weights are others at every pass
-        return self._low
+    def _weights(self) -> list[Tensor]:
+        return [self.weight, self.weight_std]
 
-    def resample(self, generator: torch.Generator) -> None:
-        """Draws new noise: `sign(x) sqrt(|x|)` of normal numbers, for inputs and outputs."""
-        for noise in (self.noise_in, self.noise_out):
-            x = torch.randn(noise.shape, generator=generator).to(noise.device)
-            noise.copy_(x.sign() * x.abs().sqrt())
 
-    def _product(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        if self._low is None or multiplies_low():
-            return super()._product(x, weight, bias)
-        return LowLinear.apply(x, weight.detach().to(LOW), weight, bias)  # type: ignore[no-untyped-call]
+def resample(layers: Sequence[NoisyLinear], generator: torch.Generator) -> None:
+    """Draws new noise: `sign(x) sqrt(|x|)` of normal numbers, for the inputs and outputs of all `layers`."""
+    noise = [n for layer in layers for n in (layer.noise_in, layer.noise_out)]
+    x = torch.randn(sum(map(len, noise)), generator=generator)
+    drawn = (x.sign() * x.abs().sqrt_()).to(noise[0].device).split(list(map(len, noise)))
+    torch._foreach_copy_(noise, drawn)
 
 
 class QuantileEmbedding(nn.Module):

@@ -24,6 +24,7 @@ from qladder.agents.layers import (
     Pixels,
     QuantileEmbedding,
     Scale,
+    resample,
 )
 from qladder.agents.network_config import NetworkConfig
 from qladder.envs.errors import UserError
@@ -80,6 +81,7 @@ class QNetwork(nn.Module):
         super().__init__()
         self.trunk, self.head = trunk, head
         self._low: list[LowCopies] = []
+        self._noisy = [m for m in self.modules() if isinstance(m, NoisyLinear)]
 
     def forward(self, obs: Tensor, fractions: Tensor | None = None) -> Tensor:
         out: Tensor = self.head(self.trunk(obs), fractions)
@@ -104,9 +106,8 @@ class QNetwork(nn.Module):
 
     def resample(self, generator: torch.Generator) -> None:
         """New noise in all noisy layers."""
-        for layer in self.modules():
-            if isinstance(layer, NoisyLinear):
-                layer.resample(generator)
+        if self._noisy:
+            resample(self._noisy, generator)
 
 
 def q_network(config: NetworkConfig, spec: EnvSpec, num_actions: int, generator: torch.Generator) -> QNetwork:

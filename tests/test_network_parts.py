@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qladder.agents.layers import NoisyLinear, QuantileEmbedding
+from qladder.agents.layers import NoisyLinear, QuantileEmbedding, resample
 from qladder.agents.network_config import NetworkConfig
 from qladder.agents.networks import q_network
 from qladder.envs.spec import EnvSpec
@@ -26,7 +26,7 @@ def test_noise_is_an_outer_product_in_the_weights_and_one_factor_in_the_biases()
     with torch.no_grad():
         layer.weight_std.uniform_(0.1, 0.4)
         layer.bias_std.uniform_(0.1, 0.4)
-    layer.resample(torch.Generator().manual_seed(5))
+    resample([layer], torch.Generator().manual_seed(5))
     generator = torch.Generator().manual_seed(5)
     factors = [squashed(torch.randn(size, generator=generator)) for size in (4, 3)]
     assert min(f.min() for f in factors) < 0 < max(f.max() for f in factors)
