@@ -21,7 +21,7 @@ from qladder.agents.networks import QNetwork, q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
 from qladder.agents.schedules import Clocks
 from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
-from qladder.agents.values import Categorical, make_values, midpoints
+from qladder.agents.values import Target, make_values, midpoints
 from qladder.envs.seeding import generator, integer
 from qladder.replay.frames import FrameReplay, ReplayConfig
 
@@ -218,10 +218,7 @@ class DQN:
         return Learned(mean_loss, self._values.mean(out), td, target, reward, surprise, overflow)
 
     @torch.no_grad()
-    def _bootstrap(
-        self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """The targets `[B, K]`, and what of them overflows a support."""
+    def _bootstrap(self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor) -> Target:
         config = self._config
         fractions = self._fractions(len(obs))
         out = self._target(next_obs, fractions)
@@ -243,9 +240,7 @@ class DQN:
             )
         else:
             policy = greedy(next_q)
-        values = self._values
-        overflow = values.overflow(out, policy, reward, discount) if isinstance(values, Categorical) else None
-        return values.target(out, policy, reward, discount), overflow
+        return self._values.target(out, policy, reward, discount)
 
     def _q(self, network: QNetwork, obs: Tensor) -> Tensor:
         """Action values `[B, A]`; of implicit quantiles, the mean at evenly spread fractions."""

@@ -127,8 +127,8 @@ class Linear(nn.Linear):
 class NoisyLinear(Linear):
     """A fully connected layer with factorised noise in its weights (Fortunato et al. 2018, eq. 9-11).
 
-    The noise is that of the latest `resample`; in evaluation mode there is none. As it is an outer product, it is put on
-    what goes in and what comes out: the noisy weights themselves, far larger than both, need not be made.
+    The noise is that of the latest `resample`; in evaluation mode there is none. As it is an outer product, it is put
+    on what goes in and what comes out: the noisy weights themselves, far larger than both, need not be made.
     """
 
     noise_in: Tensor
@@ -155,9 +155,9 @@ class NoisyLinear(Linear):
 def resample(layers: Sequence[NoisyLinear], generator: torch.Generator) -> None:
     """Draws new noise: `sign(x) sqrt(|x|)` of normal numbers, for the inputs and outputs of all `layers`."""
     noise = [n for layer in layers for n in (layer.noise_in, layer.noise_out)]
-    x = torch.randn(sum(map(len, noise)), generator=generator)
-    drawn = (x.sign() * x.abs().sqrt_()).to(noise[0].device).split(list(map(len, noise)))
-    torch._foreach_copy_(noise, drawn)
+    sizes = [n.numel() for n in noise]
+    x = torch.randn(sum(sizes), generator=generator)
+    torch._foreach_copy_(noise, torch.split((x.sign() * x.abs().sqrt_()).to(noise[0].device), sizes))
 
 
 class QuantileEmbedding(nn.Module):

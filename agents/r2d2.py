@@ -173,7 +173,7 @@ class R2D2:
             tail = self._online(obs[self._length :], after, batch.reset[self._length :])[0]
             chosen_by = torch.cat([q, tail])[next_slot - self._burn_in, columns].flatten(0, 1)
         out = (unscale(next_q) if config.rescale else next_q)[..., None]
-        target = self._values.target(out, greedy(chosen_by), reward.flatten(), discount.flatten())
+        target, _ = self._values.target(out, greedy(chosen_by), reward.flatten(), discount.flatten())
         return rescale(target) if config.rescale else target
 
     def _begin(self, batch: Sequences) -> Tensor:

@@ -18,14 +18,21 @@ class Loss(NamedTuple):
     surprise: Tensor  # [B] not negative; what a prioritised replay goes by
 
 
+class Target(NamedTuple):
+    """What a prediction is drawn to."""
+
+    target: Tensor  # [B, K]
+    overflow: Tensor | None  # share of the probability that is beyond a support, over the batch
+
+
 class Values(Protocol):
     """How the K numbers that a network gives for an action are read and fitted."""
 
     def mean(self, out: Tensor) -> Tensor:
         """Action values `[B, A]` of a network's output `[B, A, K]`."""
 
-    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
-        """The target `[B, K']` of `reward + discount * return`, from `out [B, A, K]` and `policy [B, A]` there."""
+    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Target:
+        """The target of `reward + discount * return`, from `out [B, A, K]` and `policy [B, A]` there."""
 
     def loss(self, out: Tensor, target: Tensor, fractions: Tensor | None) -> Loss:
         """Of the taken actions' `out [B, K]`; `fractions [B, K]` where quantiles are at random ones."""
@@ -40,8 +47,8 @@ class Mean:
     def mean(self, out: Tensor) -> Tensor:
         return out[..., 0]
 
-    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
-        return (reward + discount * (policy * out[..., 0]).sum(1))[:, None]
+    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Target:
+        return Target((reward + discount * (policy * out[..., 0]).sum(1))[:, None], None)
 
     def loss(self, out: Tensor, target: Tensor, fractions: Tensor | None) -> Loss:
         td = (target - out)[:, 0]
@@ -58,16 +65,11 @@ class Categorical:
     def mean(self, out: Tensor) -> Tensor:
         return out.softmax(-1) @ self.values
 
-    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
-        mixed = (policy[..., None] * out.softmax(-1)).sum(1)
-        return project(mixed, reward[:, None] + discount[:, None] * self.values, self.values)
-
-    def overflow(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
-        """Share of the target's probability that is beyond the support, over the batch."""
+    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Target:
         mixed = (policy[..., None] * out.softmax(-1)).sum(1)
         values = reward[:, None] + discount[:, None] * self.values
         outside = (values < self.values[0]) | (values > self.values[-1])
-        return (mixed * outside).sum(1).mean()
+        return Target(project(mixed, values, self.values), (mixed * outside).sum(1).mean())
 
     def loss(self, out: Tensor, target: Tensor, fractions: Tensor | None) -> Loss:
         log_p = out.log_softmax(-1)
@@ -82,8 +84,8 @@ class Quantiles:
     def mean(self, out: Tensor) -> Tensor:
         return out.mean(-1)
 
-    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
-        return reward[:, None] + discount[:, None] * (policy[..., None] * out).sum(1)
+    def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Target:
+        return Target(reward[:, None] + discount[:, None] * (policy[..., None] * out).sum(1), None)
 
     def loss(self, out: Tensor, target: Tensor, fractions: Tensor | None) -> Loss:
         if fractions is None:
@@ -118,9 +120,9 @@ def project(probability: Tensor, values: Tensor, support: Tensor) -> Tensor:
     """A distribution over `values [B, K]` as one over the evenly spaced `support [K']`: `[B, K']`.
 
     Each probability goes to the two neighbours in proportion to their nearness, what is beyond the support to its end
-    (Bellemare et al. 2017, eq. 7).
+    (Bellemare et al. 2017, eq. 7). Nothing is scattered, which on a GPU would add in another order every time.
     """
     step = (support[-1] - support[0]) / (len(support) - 1)
-    inside = values.clamp(support[0], support[-1])
-    nearness = (1 - (inside[:, None, :] - support[:, None]).abs() / step).clamp_min(0)  # [B, K', K]
-    return (nearness @ probability[:, :, None])[..., 0]
+    inside = values.clamp(support[0], support[-1]) / step
+    nearness = (inside[:, None, :] - (support / step)[:, None]).abs_().neg_().add_(1).clamp_min_(0)  # [B, K', K]
+    return nearness.mul_(probability[:, None, :]).sum(-1)

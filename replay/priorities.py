@@ -8,51 +8,56 @@ import numpy as np
 
 from qladder.replay.ring import Index
 
+BRANCHES = 64  # few levels: what a level costs is its calls, hardly its numbers
 SMALLEST_ERROR = 1e-6  # so that nothing is never drawn again
 
 
 class SumTree:
-    """Numbers `[size]`, not negative, with the sums of all halves, quarters, ... above them."""
+    """Numbers `[size]`, not negative, with the sum of every 64 above them, of every 64 of those above these, ..."""
 
     def __init__(self, size: int) -> None:
-        self._leaves = 1 << max(size - 1, 1).bit_length()
-        self._tree = np.zeros(2 * self._leaves)  # node i has the children 2i and 2i + 1; leaves are the last half
-        self.values = self._tree[self._leaves : self._leaves + size]
+        self._levels: list[
+            Any
+        ] = []  # from the numbers to the topmost sums, each [rows, 64]; a row's sum is an entry one level up
+        rows = size
+        while not self._levels or rows > 1:
+            rows = -(-rows // BRANCHES)
+            self._levels.append(np.zeros((rows, BRANCHES)))
+        self._flat = [level.reshape(-1) for level in self._levels]
+        self.values = self._flat[0][:size]
 
     @property
     def total(self) -> float:
-        return float(self._tree[1])
+        return float(self._levels[-1].sum())
 
     @property
     def nbytes(self) -> int:
-        return self._tree.nbytes
+        return sum(level.nbytes for level in self._levels)
 
     def set(self, index: Index, value: Any) -> None:
         """Puts `value` at `index [K]`; of an index named twice the last counts."""
-        node = index + self._leaves
-        self._tree[node] = value
-        while node[0] > 1:
-            node = np.unique(node // 2)
-            self._tree[node] = self._tree[2 * node] + self._tree[2 * node + 1]
+        self._flat[0][index] = value
+        for level, above in zip(self._levels, self._flat[1:], strict=False):
+            index = index // BRANCHES
+            above[index] = level[index].sum(1)
 
     def rebuild(self) -> None:
         """Sums anew, after `values` was written to."""
-        first = self._leaves // 2
-        while first:
-            children = self._tree[2 * first : 4 * first]
-            self._tree[first : 2 * first] = children[::2] + children[1::2]
-            first //= 2
+        for level, above in zip(self._levels, self._flat[1:], strict=False):
+            above[: len(level)] = level.sum(1)
 
     def find(self, mass: Any) -> Index:
         """For each `mass [K]` in [0, total): the first index up to which the values sum to more."""
-        node, left = np.ones(len(mass), np.int64), np.array(mass, np.float64)
-        while node[0] < self._leaves:
-            node *= 2
-            below = self._tree[node]
-            right = (left >= below) & (self._tree[node + 1] > 0)  # rounding must not lead to where nothing is
-            left -= np.where(right, below, 0)
-            node += right
-        return node - self._leaves
+        node, left = np.zeros(len(mass), np.int64), np.array(mass, np.float64)[:, None]
+        for level in reversed(self._levels):
+            row = level[node]
+            ends = row.cumsum(1)
+            child = (ends <= left).sum(1)
+            last = (ends < ends[:, -1:]).sum(1)  # beyond is nothing, where rounding must not lead to
+            child = np.minimum(child, last)[:, None]
+            left -= np.take_along_axis(ends, child, 1) - np.take_along_axis(row, child, 1)
+            node = node * BRANCHES + child[:, 0]
+        return node
 
 
 class Priorities:

@@ -45,7 +45,7 @@ def test_a_linear_dqn_finds_the_values_of_value_iteration() -> None:
 def test_target_is_the_reward_at_termination_and_bootstraps_elsewhere() -> None:
     reward, discount = torch.tensor([1.0, 1.0]), torch.tensor([0.0, 0.99])
     next_q = torch.tensor([[5.0, 7.0], [5.0, 7.0]])
-    target = Mean("mse").target(next_q[..., None], greedy(next_q), reward, discount)
+    target, _ = Mean("mse").target(next_q[..., None], greedy(next_q), reward, discount)
     assert target[:, 0].tolist() == pytest.approx([1.0, 7.93])
 
 
