@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from qladder.runners.config import resolve
 from qladder.runners.run_folder import has_settings, run_name
 from qladder.runners.settings import merge
 from qladder.runners.suite import Job, Task, load_suite, run_suite
+
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -51,6 +56,23 @@ def test_a_suite_does_what_is_missing_and_reports(place: Path) -> None:
     assert all("Pendulum-v1" in f["run"] and "finite" in f["reason"] for f in told["failed"])
     assert {p: p.stat().st_mtime_ns for p in summaries[1:]} == {p: t for p, t in before.items() if p != summaries[0]}
     assert summaries[0].is_file()
+
+
+def test_a_suite_goes_on_from_a_ledger_of_its_runs(place: Path) -> None:
+    ledger = [sys.executable, str(ROOT / "benchmarks" / "ledger.py")]
+    task = '[[task]]\nagent = "q-learning"\nenv = "FrozenLake-v1"\nsteps = 200\n'
+    (place / "tiny.toml").write_text('summary = "small"\nseeds = 2\n' + task)
+    run_suite(str(place / "tiny.toml"), seeds=1, out=str(place / "o"))
+    subprocess.run([*ledger, "pack", "o", "runs.jsonl"], cwd=place, check=True)
+    assert len((place / "runs.jsonl").read_text().splitlines()) == 1
+    subprocess.run([*ledger, "unpack", "runs.jsonl", "again"], cwd=place, check=True)
+    (run,) = (place / "again").iterdir()
+    for name in ("summary.json", "manifest.json"):
+        assert json.loads((run / name).read_text()) == json.loads((place / "o" / run.name / name).read_text())
+    kept = (run / "summary.json").stat().st_mtime_ns
+    second = run_suite(str(place / "tiny.toml"), out=str(place / "again"))
+    assert [s["seeds"] for s in second.to_json()["scores"]] == [2]
+    assert (run / "summary.json").stat().st_mtime_ns == kept
 
 
 def test_a_suite_with_an_unknown_key_is_refused(place: Path) -> None:

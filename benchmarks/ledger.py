@@ -1,0 +1,67 @@
+"""Finished runs of a suite in one file of text, so that it can gather over many sittings; and back into run folders.
+
+`python benchmarks/ledger.py pack runs/deep docs/results/deep.jsonl` writes a line for every finished run: its settings,
+manifest and summary; checkpoints and measurements stay behind. `unpack` makes folders of the lines, and
+`qladder suite deep --out runs/deep` then runs what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from pathlib import Path
+
+import tomli_w
+
+from qladder.envs.errors import UserError
+from qladder.runners.run_folder import write_json
+from qladder.runners.runs import find_runs
+
+
+def pack(folder: Path, file: Path) -> int:
+    """How many runs `file` holds now, one line each, sorted by name; UserError where `folder` holds none."""
+    lines = []
+    for run in sorted(find_runs([folder]).runs, key=lambda run: run.folder.name):
+        config = tomllib.loads((run.folder / "config.toml").read_text(encoding="utf-8"))
+        parts = {name: json.loads((run.folder / f"{name}.json").read_text("utf-8")) for name in ("manifest", "summary")}
+        if run.exit_reason == "finished":
+            lines.append(json.dumps({"name": run.folder.name, "config": config, **parts}, separators=(",", ":")) + "\n")
+    file.write_text("".join(lines), encoding="utf-8")
+    return len(lines)
+
+
+def unpack(file: Path, folder: Path) -> int:
+    """How many run folders were made; one that is there already stays as it is."""
+    made = 0
+    for line in file.read_text(encoding="utf-8").splitlines():
+        kept = json.loads(line)
+        run = folder / kept["name"]
+        if run.exists():
+            continue
+        run.mkdir(parents=True)
+        (run / "config.toml").write_text(tomli_w.dumps(kept["config"]), encoding="utf-8")
+        for name in ("manifest", "summary"):
+            write_json(run / f"{name}.json", kept[name])
+        made += 1
+    return made
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["pack", "unpack"])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("destination", type=Path)
+    args = parser.parse_args()
+    if not args.source.exists():
+        parser.error(f"{args.source}: no such file or folder")
+    try:
+        count = (pack if args.action == "pack" else unpack)(args.source, args.destination)
+    except UserError as error:
+        parser.error(str(error))
+    print(f"{count} runs in {args.destination}" if args.action == "pack" else f"{count} runs unpacked")
+
+
+if __name__ == "__main__":
+    main()
