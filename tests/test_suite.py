@@ -19,7 +19,6 @@ from qladder.runners.run_folder import has_settings, run_name
 from qladder.runners.settings import merge
 from qladder.runners.suite import Job, Task, load_suite, run_suite
 
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
