@@ -21,13 +21,13 @@ from qladder.runners.loading import (
     flushed_denormals,
     make_agent,
     make_environment,
-    restore,
     set_up_torch,
 )
-from qladder.runners.loop import Episodes, Moment, Ratio, interact
+from qladder.runners.loop import Begin, Episodes, Moment, Ratio, interact
 from qladder.runners.memory import check_replay, resident
 from qladder.runners.metrics import Metrics
-from qladder.runners.progress import Progress, say
+from qladder.runners.progress import Progress
+from qladder.runners.resume import begin_again, changes, is_exact, newest_state, record
 from qladder.runners.run_folder import (
     identity,
     open_folder,
@@ -53,6 +53,7 @@ def train(
     out: Path | str = "runs",
     name: str | None = None,
     resume: bool = False,
+    allow_drift: bool = False,
     progress: bool = False,
 ) -> Result:
     """Trains, evaluates the final weights by the protocol, and returns what `qladder train --json` prints.
@@ -62,7 +63,10 @@ def train(
         config: a TOML file between the shipped settings and `settings`, such as a run's config.toml.
         out: folder in which the run's folder is made.
         name: name of the run's folder; by default agent, environment and seed.
-        resume: go on from the newest good checkpoint of that folder.
+        resume: go on from the newest good checkpoint of that folder, bit for bit as if the run had never stopped, where
+            that holds everything.
+        allow_drift: resume also with other versions, threads or hardware, or where environments went elsewhere when
+            their actions were taken again; both are recorded in the manifest.
         progress: show progress on standard error.
 
     Raises:
@@ -76,14 +80,14 @@ def train(
     folder = Path(out) / (name or run_name(resolved))
     if resume and (folder / "config.toml").exists():
         same_run(folder, resolved)
-    run = _Run(resolved, folder, resume=resume, progress=progress)
+    run = _Run(resolved, folder, resume=resume, allow_drift=allow_drift, progress=progress)
     return run.go()
 
 
 class _Run:
     """One training run from its folder to its summary."""
 
-    def __init__(self, config: Config, folder: Path, *, resume: bool, progress: bool) -> None:
+    def __init__(self, config: Config, folder: Path, *, resume: bool, allow_drift: bool, progress: bool) -> None:
         self._config, self._folder = config, folder
         cls = agent_class(config)
         self._device = set_up_torch(config)
@@ -98,21 +102,18 @@ class _Run:
         self._policy = Policy(self._agent, spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
         self._truth: Truth | None = truth(config)
         self._seconds_before = 0.0
-        self._agent_steps = self._updates = episodes = 0
-        restored = self._restore() if resume else None
-        if restored is not None:
-            self._agent_steps, self._updates, episodes = (restored[k] for k in ("agent_steps", "updates", "episodes"))
-            self._seconds_before = restored["seconds"]
-            self._env.close()
-            self._env = make_environment(config, cls.batched, agent_steps=self._agent_steps)
-        self._episodes = Episodes(self._env, episodes)
-        self._metrics = Metrics(folder, keep_until=self._agent_steps if resume else None)
-        self._curve = [_point(record) for record in read_metrics(folder) if "eval/return" in record]
+        self._agent_steps = self._updates = 0
+        self._latest: LearnMetrics | None = None
+        self._episodes = Episodes(self._env)
+        self._begin: Begin | None = None
         self._manifest = identity(config, self._device, getattr(self._agent, "learner", None))
+        if resume:
+            self._resume(allow_drift)
+        self._metrics = Metrics(folder, keep_until=self._agent_steps if resume else None)
+        self._curve = [_point(line) for line in read_metrics(folder) if "eval/return" in line]
         self._progress = Progress(config, enabled=progress)
         self._started = self._logged_at = time.monotonic()
         self._logged_steps = self._agent_steps
-        self._latest: LearnMetrics | None = None
         self._evaluating = 0.0
 
     def go(self) -> Result:
@@ -167,7 +168,8 @@ class _Run:
         due = {action: (self._agent_steps // period + 1) * period for action, period in every.items()}
         next_due = min(*due.values(), run.steps)
         episodes, limit = self._episodes, run.episodes
-        moments = interact(self._env, self._agent, ratio, self._config.protocol.clip_rewards, self._agent_steps)
+        clip = self._config.protocol.clip_rewards
+        moments = interact(self._env, self._agent, ratio, clip, self._agent_steps, self._begin)
         for moment in moments:
             episodes.add(moment.time_step)
             if moment.metrics is not None:
@@ -196,6 +198,7 @@ class _Run:
 
     def _take(self, moment: Moment) -> None:
         self._agent_steps, self._updates = moment.agent_steps, moment.updates
+        self._begin = Begin(moment.time_step.obs, moment.time_step.last)
 
     def _done(self) -> bool:
         run = self._config.run
@@ -238,10 +241,8 @@ class _Run:
 
     def _add_to_curve(self, mean: float) -> None:
         if not self._curve or self._curve[-1]["agent_steps"] < self._agent_steps:  # else a resumed run is at its end
-            record = self._metrics.write(
-                self._clocks, self._episodes.count, {"eval/return": mean, "time/seconds": self._seconds}
-            )
-            self._curve.append(_point(record))
+            values = {"eval/return": mean, "time/seconds": self._seconds}
+            self._curve.append(_point(self._metrics.write(self._clocks, self._episodes.count, values)))
         self._progress.evaluated(mean)
 
     def _finish(self, reason: str) -> Result:
@@ -273,32 +274,38 @@ class _Run:
         state = self._agent.state_dict()
         if not self._config.run.checkpoint_replay:
             state.pop("replay", None)
-        counters = {
-            **self._clocks._asdict(),
-            "episodes": self._episodes.count,
-            "seconds": self._seconds,
-        }
-        checkpoint.save(self._folder, self._agent_steps, {"agent": state, "run": counters})
+        latest = None if self._latest is None else {tag: float(value) for tag, value in self._latest.items()}
+        run = {**self._clocks._asdict(), "seconds": self._seconds, "latest": latest}
+        running: dict[str, Any] = {"agent": state, "run": run, "episodes": self._episodes.state_dict(), "env": None}
+        if is_exact(self._config) and self._begin is not None:
+            running["env"] = {"state": self._env.state_dict(), "first": self._begin.first}
+        checkpoint.save(self._folder, self._agent_steps, running)
 
-    def _restore(self) -> dict[str, Any] | None:
-        found = restore(self._folder, self._agent)
-        if found is None and checkpoint.checkpoints(self._folder):
-            raise UserError(f"{self._folder}: none of its checkpoints is good; --out or --name starts a run beside it")
-        if found is None:
-            say(f"{self._folder} holds no checkpoint: starting afresh")
-            return None
-        reached, steps = found[1]["agent_steps"], self._config.run.steps
-        if reached >= steps + self._env.spec.num_envs:
-            raise UserError(f"--resume: {self._folder} is at {reached} agent steps already, past --steps {steps}")
-        checkpoint.drop_after(self._folder, reached)
-        say(f"going on from {found[0]}")
-        return found[1]
+    def _resume(self, allow_drift: bool) -> None:
+        config, folder = self._config, self._folder
+        state = newest_state(folder, self._agent, config.run.steps, self._env.spec.num_envs)
+        if state is None:
+            return
+        changed = changes(folder, self._manifest, allow_drift)
+        run = state["run"]
+        self._agent_steps, self._updates, self._latest = run["agent_steps"], run["updates"], run["latest"]
+        self._seconds_before = run["seconds"]
+        self._episodes.load_state_dict(state["episodes"])
+        checkpoint.drop_after(folder, self._agent_steps)
+        if self._done():
+            return
+        self._begin = begin_again(self._env, state["env"], changed, allow_drift)
+        if self._begin is None:
+            self._env.close()
+            self._env = make_environment(config, self._episodes.batched, agent_steps=self._agent_steps)
+            self._episodes = Episodes(self._env, self._episodes.count)
+        self._manifest["resumed"] = record(folder, self._agent_steps, changed, exact=self._begin is not None)
 
 
-def _point(record: Mapping[str, Any]) -> dict[str, Any]:
+def _point(line: Mapping[str, Any]) -> dict[str, Any]:
     """An evaluation of metrics.jsonl as `summary.json` tells it."""
-    clocks = {name: record[name] for name in ("frames", "agent_steps", "updates", "episodes")}
-    return {**clocks, "seconds": record["time/seconds"], "mean": record["eval/return"]}
+    clocks = {name: line[name] for name in ("frames", "agent_steps", "updates", "episodes")}
+    return {**clocks, "seconds": line["time/seconds"], "mean": line["eval/return"]}
 
 
 def _enough_to_learn(config: Config, spec: EnvSpec) -> None:
