@@ -141,6 +141,28 @@ def bench(
         print("\n".join(table(result)))
 
 
+def verify(
+    run: Positional[Path], /, *, from_start: bool = False, allow_drift: bool = False, json: Json = False
+) -> None:
+    """Do a part of a run again and compare it, bit for bit: up to its newest checkpoint from the one before.
+
+    Args:
+        run: A run folder.
+        from_start: Do all of it again, not from the oldest checkpoint that is kept.
+        allow_drift: Even with other versions, threads or hardware than it was made with.
+    """
+    from qladder.runners.verify import verify as job
+
+    result = job(run, from_start=from_start, allow_drift=allow_drift)
+    if json:
+        print_json(result)
+    else:
+        compared, same = result["compared"], "identical" if result["identical"] else "NOT IDENTICAL"
+        what = f"agent steps {compared['from']:,} to {compared['to']:,}, {compared['measurements']} measurements"
+        print(f"{same}: {what}", *compared["differing"], *compared["drift"], sep="\n  ")
+    sys.exit(0 if result["identical"] else 1)
+
+
 def evaluate(
     run: Positional[Path], /, *, episodes: int | None = None, seed: int | None = None, json: Json = False
 ) -> None:

@@ -23,6 +23,7 @@ from qladder.runners.loading import (
     make_environment,
     set_up_torch,
 )
+from qladder.runners.lock import RunLock
 from qladder.runners.loop import Begin, Episodes, Moment, Ratio, interact
 from qladder.runners.memory import check_replay, resident
 from qladder.runners.metrics import Metrics
@@ -54,6 +55,7 @@ def train(
     name: str | None = None,
     resume: bool = False,
     allow_drift: bool = False,
+    until: int | None = None,
     progress: bool = False,
 ) -> Result:
     """Trains, evaluates the final weights by the protocol, and returns what `qladder train --json` prints.
@@ -67,10 +69,11 @@ def train(
             that holds everything.
         allow_drift: resume also with other versions, threads or hardware, or where environments went elsewhere when
             their actions were taken again; both are recorded in the manifest.
+        until: stop at this many agent steps, as if told to.
         progress: show progress on standard error.
 
     Raises:
-        UserError: settings that do not fit, or a folder that exists already.
+        UserError: settings that do not fit, a folder that exists already, or another process at work in it.
         EnvironmentFaultError: the environment failed; checkpoints made so far are good.
         DivergedError: a loss or a weight is not finite any more; so are they.
     """
@@ -80,14 +83,19 @@ def train(
     folder = Path(out) / (name or run_name(resolved))
     if resume and (folder / "config.toml").exists():
         same_run(folder, resolved)
-    run = _Run(resolved, folder, resume=resume, allow_drift=allow_drift, progress=progress)
-    return run.go()
+    run = _Run(resolved, folder, resume=resume, progress=progress)
+    with RunLock(folder) as lock:
+        run.begin(lock, resume=resume, allow_drift=allow_drift)
+        return run.go(until or resolved.run.steps)
 
 
 class _Run:
-    """One training run from its folder to its summary."""
+    """One training run from its folder to its summary: `begin`, then `go`."""
 
-    def __init__(self, config: Config, folder: Path, *, resume: bool, allow_drift: bool, progress: bool) -> None:
+    _lock: RunLock
+    _metrics: Metrics
+
+    def __init__(self, config: Config, folder: Path, *, resume: bool, progress: bool) -> None:
         self._config, self._folder = config, folder
         cls = agent_class(config)
         self._device = set_up_torch(config)
@@ -107,16 +115,21 @@ class _Run:
         self._episodes = Episodes(self._env)
         self._begin: Begin | None = None
         self._manifest = identity(config, self._device, getattr(self._agent, "learner", None))
-        if resume:
-            self._resume(allow_drift)
-        self._metrics = Metrics(folder, keep_until=self._agent_steps if resume else None)
-        self._curve = [_point(line) for line in read_metrics(folder) if "eval/return" in line]
         self._progress = Progress(config, enabled=progress)
-        self._started = self._logged_at = time.monotonic()
-        self._logged_steps = self._agent_steps
         self._evaluating = 0.0
 
-    def go(self) -> Result:
+    def begin(self, lock: RunLock, *, resume: bool, allow_drift: bool) -> None:
+        """At the start, or where the run was."""
+        self._lock = lock
+        if resume:
+            self._resume(allow_drift)
+        self._metrics = Metrics(self._folder, keep_until=self._agent_steps if resume else None)
+        self._curve = [_point(line) for line in read_metrics(self._folder) if "eval/return" in line]
+        self._started = self._logged_at = time.monotonic()
+        self._logged_steps = self._agent_steps
+
+    def go(self, until: int) -> Result:
+        """To the end, or to `until` agent steps; what `train` returns."""
         config, run = self._config, self._config.run
         if not self._done():  # the result of a shorter run is none of this one's
             (self._folder / "summary.json").unlink(missing_ok=True)
@@ -126,7 +139,7 @@ class _Run:
         reason, final = "failed", None
         try:
             with Stop() as stop, flushed_denormals(config):
-                trained = self._train(stop)
+                trained = self._train(stop, until)
                 self._save()
                 if trained == "finished":
                     stop.at_once()  # the weights are safe: a stop ends the evaluation, --resume does it anew
@@ -141,6 +154,7 @@ class _Run:
             self._progress.stop()
             self._metrics.close()
             self._env.close()
+            self._lock.check()
             self._manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
             write_json(self._folder / "manifest.json", self._manifest)
         return {
@@ -155,7 +169,7 @@ class _Run:
             "evaluation": final,
         }
 
-    def _train(self, stop: Stop) -> str:
+    def _train(self, stop: Stop, until: int) -> str:
         run = self._config.run
         if self._done():
             return "finished"
@@ -166,7 +180,7 @@ class _Run:
             self._save: run.checkpoint_every or max(run.steps // 4, 1),
         }
         due = {action: (self._agent_steps // period + 1) * period for action, period in every.items()}
-        next_due = min(*due.values(), run.steps)
+        next_due = min(*due.values(), run.steps, until)
         episodes, limit = self._episodes, run.episodes
         clip = self._config.protocol.clip_rewards
         moments = interact(self._env, self._agent, ratio, clip, self._agent_steps, self._begin)
@@ -179,14 +193,16 @@ class _Run:
                 self._take(moment)
                 if over or moment.agent_steps >= run.steps:
                     self._log()
-                    return "finished"  # whoever called saves and evaluates
+                    return "finished" if until >= run.steps else "stopped"  # whoever called saves and evaluates
                 for action, period in every.items():
                     if moment.agent_steps >= due[action]:
                         action()
                         due[action] = (moment.agent_steps // period + 1) * period
-                next_due = min(*due.values(), run.steps)
+                next_due = min(*due.values(), run.steps, until)
                 if stop.signal is not None:
                     return stop.reason
+                if moment.agent_steps >= until:
+                    return "stopped"
         raise AssertionError("the loop has no end of its own")
 
     def _ratio(self) -> Ratio:
@@ -214,6 +230,7 @@ class _Run:
         return self._seconds_before + time.monotonic() - self._started - self._evaluating
 
     def _log(self) -> None:
+        self._lock.check()
         now = time.monotonic()
         rate = (self._agent_steps - self._logged_steps) / max(now - self._logged_at, 1e-9)
         values: dict[str, Any] = dict(self._latest or {})
@@ -267,10 +284,12 @@ class _Run:
             "evaluation": final,
             "curve": self._curve,
         }
+        self._lock.check()
         write_json(self._folder / "summary.json", summary)
         return final
 
     def _save(self) -> None:
+        self._lock.check()
         state = self._agent.state_dict()
         if not self._config.run.checkpoint_replay:
             state.pop("replay", None)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,13 @@ import numpy as np
 import pytest
 
 from qladder.envs import atari
-from qladder.envs.errors import UserError
+from qladder.envs.errors import LostLockError, UserError
 from qladder.envs.make import make_env
 from qladder.runners import checkpoint, train
 from qladder.runners.config import resolve
 from qladder.runners.loop import Episodes
 from qladder.runners.settings import Table, merge
+from qladder.runners.verify import verify
 
 RUN = {"steps": 1_200, "log_every": 70, "eval_every": 400, "eval_episodes": 2, "checkpoint_every": 150}
 SMALL: Table = {"run": RUN, "env": {}, "agent": {}}
@@ -235,3 +240,68 @@ def test_an_environment_that_was_just_seeded_again_has_nothing_to_play(monkeypat
             break
     assert sorted(env.state_dict()["lengths"])[0] == 0
     assert np.array_equal(other.resume(env.state_dict()), step.obs)
+
+
+def test_one_process_at_a_time_is_at_work_on_a_run(tmp_path: Path) -> None:
+    settings = {"run": {"steps": 200, "eval_episodes": 1}}
+    go(tmp_path, "random", "CartPole-v1", settings)
+    holder = "import sys; from pathlib import Path; from qladder.runners.lock import RunLock\n"
+    holder += "with RunLock(Path(sys.argv[1])): input()"
+    command = [sys.executable, "-c", holder, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while (tmp_path / "run" / ".lock").read_text().split()[:2] != ["2", str(process.pid)]:
+            assert time.monotonic() < deadline
+        with pytest.raises(UserError, match=f"run: process {process.pid} on .* is at work on this run"):
+            go(tmp_path, "random", "CartPole-v1", {"run": {**settings["run"], "steps": 300}}, resume=True)
+        process.kill()
+    go(tmp_path, "random", "CartPole-v1", {"run": {**settings["run"], "steps": 300}}, resume=True)
+
+
+def test_whoever_lost_the_lock_writes_no_more(tmp_path: Path) -> None:
+    """As where two machines share a file system that shares no locks."""
+    add, count = Episodes.add, [0]
+
+    def other_machine(episodes: Episodes, time_step: Any) -> None:
+        count[0] += 1
+        if count[0] == 160:
+            (tmp_path / "run" / ".lock").write_text("7 1234 elsewhere\n")
+        add(episodes, time_step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Episodes, "add", other_machine)
+        with pytest.raises(LostLockError, match="process 1234 on elsewhere has taken this run over"):
+            go(tmp_path, "q-learning", "CliffWalking-v1", SMALL)
+    assert [path.name for path in checkpoint.checkpoints(tmp_path / "run")] == ["step-000000000150"]
+    assert max(line["agent_steps"] for line in told(tmp_path / "run")) <= 150
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["exit_reason"] is None
+
+
+@pytest.mark.parametrize("from_start", [False, True])
+def test_a_run_is_done_again_and_compared(from_start: bool, tmp_path: Path) -> None:
+    settings = merge(SMALL, {**DEEP, **EIGHT})
+    go(tmp_path, "dqn", "CartPole-v1", settings)
+    run = tmp_path / "run"
+    told_ = verify(run, from_start=from_start)
+    assert told_["identical"]
+    start, end = (0 if from_start else 1_056), 1_200
+    compared = told_["compared"]
+    assert (compared["from"], compared["to"], compared["differing"], compared["drift"]) == (start, end, [], [])
+    assert compared["measurements"] == sum(start < m["agent_steps"] <= end for m in told(run)) - 1
+    metrics = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    record = json.loads(metrics[-2])
+    assert record["agent_steps"] > 1_056
+    record["loss/td"] *= 1 + 1e-12
+    (run / "metrics.jsonl").write_text("\n".join([*metrics[:-2], json.dumps(record), metrics[-1]]) + "\n")
+    assert not verify(run, from_start=from_start)["identical"]
+
+
+def test_a_state_that_training_does_not_reach_is_found(tmp_path: Path) -> None:
+    go(tmp_path, "q-learning", "CliffWalking-v1", SMALL)
+    newest = checkpoint.checkpoints(tmp_path / "run")[0]
+    state = checkpoint.load(newest)
+    state["agent"]["q"][3, 1] = np.nextafter(state["agent"]["q"][3, 1], 1)
+    shutil.rmtree(newest)
+    checkpoint.save(tmp_path / "run", 1_200, state)
+    told_ = verify(tmp_path / "run")
+    assert (told_["identical"], told_["compared"]["differing"]) == (False, ["agent.q"])
