@@ -228,6 +228,26 @@ def test_games_go_on_in_the_middle_of_an_episode(protocol: str, ram: bool, monke
     assert any(len(set(some)) == 3 for some in lengths)
 
 
+def test_a_game_is_seeded_again_at_the_first_end_after_so_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atari, "RESEED_AFTER", 300)
+    rules = resolve("dqn", "ALE/Breakout-v5", {"env": {"protocol": "machado-2018"}}).protocol
+    env, starts = make_env("ALE/Breakout-v5", rules, seed=0, batched=True, num_envs=1), []
+    env.reset()
+    rng, seedings, steps = np.random.default_rng(0), 0, 0
+    while seedings < 3:
+        last = env.step(rng.integers(4, size=1)).last[0]
+        steps += 1
+        again = env.state_dict()["seedings"][0] > seedings
+        assert again == (last and steps >= 300)
+        if again:
+            seedings, steps = seedings + 1, 0
+            other = make_env("ALE/Breakout-v5", rules, seed=0, batched=True, num_envs=1)
+            other.resume(env.state_dict())
+            follows = [other.step(np.array([k % 4])).next_obs.tobytes() for k in range(40)]
+            assert follows not in starts  # no-op starts and sticky actions fall otherwise
+            starts.append(follows)
+
+
 def test_an_environment_that_was_just_seeded_again_has_nothing_to_play(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atari, "RESEED_AFTER", 1)
     rules = resolve("dqn", "ALE/Breakout-v5", {"env": {"protocol": "nature-2015"}}).protocol
