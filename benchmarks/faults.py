@@ -3,9 +3,10 @@
 python benchmarks/faults.py [--only NAME ...] [--jobs 2] [--json FILE]
 
 Each fault of `faults.toml` is planted alone in a private copy of the tree (never in this one), and the test files that
-cover its module are run there until the first failure. Before that the copy must be green without a fault. The exit
-status is 1 where a fault survives that nothing explains, does not fit its file any more, cannot be imported, or takes
-its tests too long: none of these counts as caught.
+cover its module are run there until the first failure, beginning with the test that saw the fault in the report that is
+kept, docs/results/faults.json. Before that the copy must be green without a fault. The exit status is 1 where a fault
+survives that nothing explains, does not fit its file any more, cannot be imported, or takes its tests too long: none of
+these counts as caught.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from qladder.runners.run_folder import provenance, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "benchmarks" / "faults.toml"
+KEPT = ROOT / "docs" / "results" / "faults.json"
 LIMIT = 300  # seconds of one fault's tests
 TEST_LIMIT = 100  # seconds of one test
 
@@ -140,14 +142,16 @@ def green(copy: Path, files: Sequence[str], jobs: int, python: str) -> None:
         list(pool.map(check, filter(None, [files[i :: 2 * jobs] for i in range(2 * jobs)])))
 
 
-def try_fault(fault: Fault, template: Path, python: str) -> Outcome:
-    """Plants one fault in a copy of its own and runs its tests, as listed but the slow ones last."""
+def try_fault(fault: Fault, template: Path, python: str, likely: str | None) -> Outcome:
+    """Plants one fault in a copy of its own and runs its tests: the `likely` one, then all, slow ones last."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="qladder-fault-") as folder:
         copy = Path(folder) / "tree"
         shutil.copytree(template, copy, symlinks=True)
         fault.plant(copy)
-        status, output = run_tests(copy, fault.module, fault.tests, python)
+        status, output = (0, "") if likely is None else run_tests(copy, fault.module, [likely], python)
+        if status != 1:  # nothing failed, or that test is no more
+            status, output = run_tests(copy, fault.module, fault.tests, python)
     outcome, by = judge(status, output)
     kept = {k: v for k, v in asdict(fault).items() if k in Outcome.__annotations__}
     return Outcome(**kept, outcome=outcome, by=by, seconds=round(time.monotonic() - began, 1))
@@ -205,6 +209,8 @@ def main() -> int:
         parser.error(f"no such faults: {', '.join(sorted(unknown))}")
     faults = [f for f in faults if arguments.only is None or f.name in arguments.only]
     began = time.monotonic()
+    last = json.loads(KEPT.read_text(encoding="utf-8"))["faults"] if KEPT.is_file() else []
+    likely = {f["name"]: f["by"] for f in last if f["outcome"] == "caught"}
     with tempfile.TemporaryDirectory(prefix="qladder-faults-") as folder:
         template = Path(folder) / "tree"
         copy_tree(template)
@@ -213,7 +219,7 @@ def main() -> int:
         print(f"{len(files)} test files are green without a fault, {time.monotonic() - began:.0f} s", flush=True)
         with ThreadPoolExecutor(arguments.jobs) as pool:
             outcomes = []
-            for outcome in pool.map(lambda f: try_fault(f, template, arguments.python), faults):
+            for outcome in pool.map(lambda f: try_fault(f, template, arguments.python, likely.get(f.name)), faults):
                 outcomes.append(outcome)
                 print(f"{outcome.outcome:9}{outcome.seconds:6.1f} s  {outcome.name}  {outcome.by}", flush=True)
     only = ["--only", *arguments.only] if arguments.only else []

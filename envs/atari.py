@@ -18,13 +18,16 @@ from ale_py.vector_env import AtariVectorEnv
 
 from qladder.envs.atari_ram import RAM_SIZE, RamGames
 from qladder.envs.errors import UserError, nearest
+from qladder.envs.journal import check_same, fingerprint
 from qladder.envs.protocol import Protocol
+from qladder.envs.seeding import integer
 from qladder.envs.spec import EnvSpec, TimeStep
 
 gymnasium.register_envs(ale_py)
 
 SCREEN = (210, 160)  # height and width in pixels; the few taller screens are resized
 NEVER = 2**30
+RESEED_AFTER = 50_000  # agent steps; what a resumed run plays again, up to the end of an episode more
 
 
 class AtariEnv:
@@ -35,6 +38,7 @@ class AtariEnv:
 
     Args:
         seeds: one per environment, from 0 to 2**31 - 1; results depend on nothing else, not on `num_threads` either.
+            At the first end of an episode after every 50,000 of its steps an environment is seeded anew, from its own.
         training: False applies the evaluation's episode cap and ignores lost lives.
         num_threads: 0 is one per environment, at most one per core.
         ram: the consoles' memory `[num_envs, 128]` instead of frames; one game after the other, not by threads.
@@ -64,6 +68,9 @@ class AtariEnv:
             _consoles(id, protocol, num_envs, rgb) if ram else _vector(id, protocol, num_envs, num_threads, rgb)
         )
         self._seeds = np.array(seeds, np.int64)
+        self._seedings = np.full(num_envs, -1)  # how often each was seeded, its start not counted
+        self._actions = [bytearray() for _ in seeds]  # since each was seeded last
+        self._obs: Any = np.zeros(0)
         self._num_actions = int(self._vector.single_action_space.n)
         self._limit = NEVER if limit is None else limit
         self._count_lives = training and protocol.life_loss == "discount-0"
@@ -84,10 +91,9 @@ class AtariEnv:
         )
 
     def reset(self) -> Any:
-        obs, info = self._vector.reset(seed=self._seeds)
-        self._steps[:] = 0
-        self._lives = info["lives"]
-        return obs
+        self._seedings[:] = -1
+        self._seed(np.ones(len(self._seeds), np.bool_))
+        return self._obs
 
     def step(self, action: Any) -> TimeStep:
         """One agent step; `obs` and `next_obs` are one array where no episode ended.
@@ -98,16 +104,69 @@ class AtariEnv:
         action = np.asarray(action, np.int64)
         if action.min() < 0 or action.max() >= self._num_actions:
             raise ValueError(f"{self.spec.id}: actions {action.tolist()}; allowed are 0 to {self._num_actions - 1}")
+        for actions, a in zip(self._actions, action.tolist(), strict=True):
+            actions.append(a)
         next_obs, reward, terminated, _, info = self._vector.step(action)
         self._steps += 1
         last = terminated | (self._steps >= self._limit)
         cut = terminated | (info["lives"] < self._lives) if self._count_lives else terminated
-        obs = next_obs
-        if last.any():  # also reports the lives of those that play on
-            obs, info = self._vector.reset(options={"reset_mask": last})
-            self._steps[last] = 0
+        self._obs, self._lives = next_obs, info["lives"]
+        if last.any():
+            self._start(last)
+        discount = np.where(cut, np.float32(0), np.float32(1))
+        return TimeStep(self._obs, reward.astype(np.float32), discount, last, next_obs)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "seedings": self._seedings.copy(),
+            "actions": np.frombuffer(b"".join(self._actions), np.uint8),
+            "lengths": np.array([len(actions) for actions in self._actions]),
+            "led_to": fingerprint(self._obs, self._lives, self._steps),
+        }
+
+    def resume(self, state: dict[str, Any]) -> Any:
+        """As many steps are played as since the earliest seed; environments that were seeded later begin later."""
+        lengths, longest = state["lengths"], int(state["lengths"].max())
+        past = np.split(state["actions"], lengths.cumsum()[:-1])
+        played = np.stack([np.pad(actions, (longest - len(actions), 0)) for actions in past], 1)  # [longest, N]
+        for t in range(longest + 1):
+            begins = longest - lengths == t
+            if t == 0:
+                begins[:] = True  # none can stand still
+            if begins.any():
+                self._seedings[begins] = state["seedings"][begins] - 1
+                self._seed(begins)
+            if t < longest:
+                self.step(played[t])
+        found = fingerprint(self._obs, self._lives, self._steps)
+        check_same(self.spec.id, "its environments", int(lengths.sum()), found, state["led_to"])
+        return self._obs
+
+    def _start(self, ended: Any) -> None:
+        """New episodes in these environments."""
+        long_ago = ended & np.array([len(actions) >= RESEED_AFTER for actions in self._actions])
+        if long_ago.any():
+            self._seed(long_ago)
+        rest = ended & ~long_ago
+        if rest.any():  # also reports the observations and lives of those that play on
+            self._obs, info = self._vector.reset(options={"reset_mask": rest})
+            self._lives = info["lives"]
+            self._steps[rest] = 0
+
+    def _seed(self, which: Any) -> None:
+        """New episodes in these environments, from the next of their seeds."""
+        self._seedings[which] += 1
+        seeds = [
+            integer(int(self._seeds[i]), "seeded again", int(self._seedings[i]))
+            if self._seedings[i]
+            else self._seeds[i]
+            for i in np.flatnonzero(which)
+        ]
+        self._obs, info = self._vector.reset(seed=np.array(seeds, np.int64), options={"reset_mask": which})
         self._lives = info["lives"]
-        return TimeStep(obs, reward.astype(np.float32), np.where(cut, np.float32(0), np.float32(1)), last, next_obs)
+        self._steps[which] = 0
+        for i in np.flatnonzero(which):
+            self._actions[i] = bytearray()
 
     def close(self) -> None:
         """Ends the threads."""

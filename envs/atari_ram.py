@@ -32,12 +32,12 @@ class RamGames:
         self.single_action_space = SimpleNamespace(n=len(self._games[0].actions))
 
     def reset(self, *, seed: Any = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Starts all games with their seeds, or new episodes where `options["reset_mask"]` says so."""
-        for i, game in enumerate(self._games):
+        """Starts new episodes where `options["reset_mask"]` says so, without it everywhere; `seed` is one for each."""
+        mask = np.ones(len(self._games), np.bool_) if options is None else options["reset_mask"]
+        for place, i in enumerate(np.flatnonzero(mask)):
             if seed is not None:
-                game.load(int(seed[i]))
-            if options is None or options["reset_mask"][i]:
-                game.start()
+                self._games[i].load(int(seed[place]))
+            self._games[i].start()
         return self._observations(), self._info()
 
     def step(self, action: NDArray[np.int64]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:

@@ -18,6 +18,10 @@ class DivergedError(Exception):
     """A loss or a weight is not finite any more. Exit status 1."""
 
 
+class LostLockError(Exception):
+    """Another process has taken a run over. Exit status 1."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest allowed name, or nothing where none is close."""
     lowered = {a.lower(): a for a in allowed}

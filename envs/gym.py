@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from qladder.envs.errors import EnvironmentFaultError, UserError, nearest
+from qladder.envs.journal import check_same, fingerprint
 from qladder.envs.protocol import Protocol
 from qladder.envs.seeding import integer
 from qladder.envs.spec import EnvSpec, TimeStep
@@ -92,6 +94,9 @@ class GymEnv:
     def __init__(self, env: gymnasium.Env[Any, Any], id: str, seed: int, stream: str, index: int = 0) -> None:
         self._env, self._seed, self._stream, self._index = env, seed, stream, index
         self._episode, self._steps, self._episode_seed = -1, 0, 0
+        self._actions: array[int] = array("q")  # of this episode
+        self._rewards = 0.0  # of this episode
+        self._obs: Any = 0
         self._number = _numbering(env.observation_space)
         self._first_action = int(env.action_space.start) if isinstance(env.action_space, spaces.Discrete) else 0
         self.spec = _spec(id, env)
@@ -103,24 +108,49 @@ class GymEnv:
     def reset(self) -> Any:
         self._episode += 1
         self._episode_seed = integer(self._seed, self._stream, self._index, self._episode)
+        self._actions, self._rewards = array("q"), 0.0
         try:
             obs, _ = self._env.reset(seed=self._episode_seed)
         except Exception as error:
             raise self._fault(f"reset raised {type(error).__name__}: {_first_line(error)}") from error
-        return self._observe(obs)
+        self._obs = self._observe(obs)
+        return self._obs
 
     def step(self, action: Any) -> TimeStep:
         self._steps += 1
+        action = int(action)
         try:
-            obs, reward, terminated, truncated, _ = self._env_step(int(action) + self._first_action)
+            obs, reward, terminated, truncated, _ = self._env_step(action + self._first_action)
             reward = float(reward)
         except Exception as error:
             raise self._fault(f"step raised {type(error).__name__}: {_first_line(error)}") from error
         next_obs = self._observe(obs)
         if not math.isfinite(reward):
             raise self._fault(f"the reward is {reward}")
-        last = bool(terminated or truncated)
-        return TimeStep(self.reset() if last else next_obs, reward, 0.0 if terminated else 1.0, last, next_obs)
+        if terminated or truncated:
+            return TimeStep(self.reset(), reward, 0.0 if terminated else 1.0, True, next_obs)
+        self._actions.append(action)
+        self._rewards += reward
+        self._obs = next_obs
+        return TimeStep(next_obs, reward, 1.0, False, next_obs)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "episode": self._episode,
+            "steps": self._steps,
+            "actions": np.array(self._actions, np.int64),
+            "led_to": fingerprint(self._obs, self._rewards),
+        }
+
+    def resume(self, state: dict[str, Any]) -> Any:
+        self._episode = state["episode"] - 1
+        self.reset()
+        for action in state["actions"].tolist():
+            self.step(action)
+        found = fingerprint(self._obs, self._rewards) if self._episode == state["episode"] else "another episode"
+        self._steps = state["steps"]
+        check_same(self.spec.id, f"episode {state['episode']}", len(state["actions"]), found, state["led_to"])
+        return self._obs
 
     def close(self) -> None:
         self._env.close()
@@ -166,6 +196,12 @@ class BatchEnv:
             *(env.step(a) for env, a in zip(self._envs, action, strict=True)), strict=True
         )
         return TimeStep(np.stack(obs), np.array(reward), np.array(discount), np.array(last), np.stack(next_obs))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"envs": [env.state_dict() for env in self._envs]}
+
+    def resume(self, state: dict[str, Any]) -> Any:
+        return np.stack([np.asarray(env.resume(s)) for env, s in zip(self._envs, state["envs"], strict=True)])
 
     def close(self) -> None:
         for env in self._envs:

@@ -8,7 +8,7 @@ from typing import Any
 from qladder.envs.errors import UserError, nearest
 from qladder.envs.protocol import Protocol
 from qladder.envs.seeding import integer
-from qladder.envs.spec import Env
+from qladder.envs.spec import ResumableEnv
 
 
 def make_env(
@@ -22,7 +22,7 @@ def make_env(
     num_envs: int = 1,
     kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[str] = (),
-) -> Env:
+) -> ResumableEnv:
     """N environments whose randomness descends from `(seed, stream)`.
 
     `batched` False gives one environment with plain values; Atari is always batched. `training` False applies the

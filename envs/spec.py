@@ -53,3 +53,17 @@ class Env(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+class ResumableEnv(Env, Protocol):
+    """Environments that a run can go on with in the middle of an episode."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Enough for `resume`, in arrays and numbers: which seed came last, the actions since, and what they led to."""
+
+    def resume(self, state: dict[str, Any]) -> Any:
+        """The observations `[N, ...]` of that moment, reached by taking the same actions again; in place of `reset`.
+
+        Raises:
+            EnvironmentFaultError: they led elsewhere: the environment is not deterministic.
+        """

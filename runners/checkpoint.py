@@ -38,7 +38,8 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any]) -> Path:
     arrays: dict[str, Any] = {}
     tree = _flatten(state, arrays)
     beside = parent / f".writing-{os.getpid()}"
-    shutil.rmtree(beside, ignore_errors=True)
+    for half_written in parent.glob(".writing-*"):
+        shutil.rmtree(half_written)
     beside.mkdir()
     np.savez(beside / "arrays.npz", allow_pickle=False, **arrays)
     (beside / "state.json").write_text(json.dumps(tree))

@@ -12,6 +12,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": runs.plan,
     "bench": runs.bench,
     "evaluate": runs.evaluate,
+    "verify": runs.verify,
     "watch": runs.watch,
     "suite": results.suite,
     "compare": results.compare,

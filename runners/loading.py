@@ -12,15 +12,15 @@ from qladder.agents.network_config import NetworkConfig
 from qladder.envs.errors import UserError
 from qladder.envs.gym import load_attribute
 from qladder.envs.make import make_env
-from qladder.envs.spec import Env, EnvSpec
+from qladder.envs.spec import EnvSpec, ResumableEnv
 from qladder.runners import checkpoint
 from qladder.runners.config import Config, agent_entry, resolve
 from qladder.runners.evaluation import Policy, evaluate_policy
 from qladder.runners.progress import say
 
 
-def make_environment(config: Config, batched: bool, *, agent_steps: int = 0) -> Env:
-    """The training environments of a run; resumed at `agent_steps`, they draw other episodes than at its start."""
+def make_environment(config: Config, batched: bool, *, agent_steps: int = 0) -> ResumableEnv:
+    """The training environments of a run; anew at `agent_steps`, they draw other episodes than at its start."""
     return make_env(
         config.env.id,
         config.protocol,
@@ -92,7 +92,7 @@ def _uses_torch(config: Config) -> bool:
 
 
 def restore(folder: Path, agent: Agent) -> tuple[Path, dict[str, Any]] | None:
-    """Loads the newest good checkpoint into `agent`; which one, and the run's counters. None where there is none.
+    """Loads the newest good checkpoint into `agent`; which one, and all of its state. None where there is none.
 
     Raises:
         UserError: the checkpoint is good, but not of an agent like this one.
@@ -108,7 +108,7 @@ def restore(folder: Path, agent: Agent) -> tuple[Path, dict[str, Any]] | None:
         except (KeyError, RuntimeError, ValueError) as error:
             why = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0].rstrip(":")
             raise UserError(f"{path} is of other settings or another version of qladder: {why}") from error
-        return path, state["run"]
+        return path, state
     return None
 
 
@@ -141,7 +141,7 @@ def load_run(run: Path | str) -> tuple[Config, Policy, int]:
     if found is None:
         raise UserError(f"{folder} holds no good checkpoint")
     policy = Policy(agent, env.spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
-    return config, policy, int(found[1]["agent_steps"])
+    return config, policy, int(found[1]["run"]["agent_steps"])
 
 
 def evaluate(run: Path | str, episodes: int | None = None, seed: int | None = None) -> dict[str, Any]:

@@ -21,6 +21,18 @@ class Moment(NamedTuple):
     metrics: Metrics | None  # of the last update, where there was one
 
 
+class Begin(NamedTuple):
+    """What an agent sees when it is asked for its first action."""
+
+    obs: Any  # [N, ...]
+    first: Any  # [N] bool, an episode starts
+
+
+def fresh(env: Env) -> Begin:
+    """New episodes in all environments."""
+    return Begin(env.reset(), np.ones(env.spec.num_envs, np.bool_) if env.spec.batched else True)
+
+
 class Ratio:
     """`updates` updates for every `every` agent steps after the first `start`, however many environments there are."""
 
@@ -35,11 +47,15 @@ class Ratio:
         return owed
 
 
-def interact(env: Env, agent: Agent, ratio: Ratio, clip_rewards: bool, agent_steps: int = 0) -> Iterator[Moment]:
-    """Acts, remembers and learns for ever; whoever consumes this decides when to stop."""
+def interact(
+    env: Env, agent: Agent, ratio: Ratio, clip_rewards: bool, agent_steps: int = 0, begin: Begin | None = None
+) -> Iterator[Moment]:
+    """Acts, remembers and learns for ever; whoever consumes this decides when to stop.
+
+    It goes on from `begin`, without it from new episodes.
+    """
     num_envs = env.spec.num_envs
-    obs = env.reset()
-    first: Any = np.ones(num_envs, np.bool_) if env.spec.batched else True
+    obs, first = fresh(env) if begin is None else begin
     while True:
         action, extras = agent.act(obs, first, True)
         time_step = env.step(action)
@@ -61,9 +77,9 @@ class Episodes:
     """Returns and lengths of finished episodes, from raw rewards."""
 
     def __init__(self, env: Env, count: int = 0) -> None:
-        self._batched = env.spec.batched
-        self._return: Any = np.zeros(env.spec.num_envs) if self._batched else 0.0
-        self._length: Any = np.zeros(env.spec.num_envs, np.int64) if self._batched else 0
+        self.batched = env.spec.batched
+        self._return: Any = np.zeros(env.spec.num_envs) if self.batched else 0.0
+        self._length: Any = np.zeros(env.spec.num_envs, np.int64) if self.batched else 0
         self.count = count
         self.finished: list[tuple[float, int]] = []  # (return, agent steps), taken away by whoever logs them
 
@@ -71,7 +87,7 @@ class Episodes:
         """Takes in one agent step."""
         self._return += time_step.reward
         self._length += 1
-        if not self._batched:
+        if not self.batched:
             if time_step.last:
                 self._finish(self._return, self._length)
                 self._return, self._length = 0.0, 0
@@ -80,6 +96,16 @@ class Episodes:
                 self._finish(float(self._return[i]), int(self._length[i]))
             self._return[time_step.last] = 0
             self._length[time_step.last] = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the episodes under way, and of those not logged yet."""
+        running = {"return": self._return, "length": self._length, "count": self.count}
+        return {**running, "finished": [list(episode) for episode in self.finished]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state_dict`."""
+        self._return, self._length, self.count = state["return"], state["length"], state["count"]
+        self.finished = [(episode_return, length) for episode_return, length in state["finished"]]
 
     def _finish(self, episode_return: float, length: int) -> None:
         self.count += 1

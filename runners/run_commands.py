@@ -25,6 +25,7 @@ def train(
     device: str | None = None,
     learner: str | None = None,
     resume: bool = False,
+    allow_drift: bool = False,
     config: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -43,6 +44,7 @@ def train(
         device: auto, cpu or cuda.
         learner: Arithmetic of a deep agent's updates: auto, eager, cpu-bf16 or cuda-graph.
         resume: Go on from the newest good checkpoint of the run.
+        allow_drift: Resume with other versions, threads or hardware too, and record it.
         config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
     """
     from qladder.runners import training
@@ -56,7 +58,15 @@ def train(
     given = {section: {k: v for k, v in table.items() if v is not None} for section, table in short.items()}
     settings = merge({k: v for k, v in given.items() if v}, flags)
     result = training.train(
-        agent, env, settings=settings, config=config, out=out, name=name, resume=resume, progress=True
+        agent,
+        env,
+        settings=settings,
+        config=config,
+        out=out,
+        name=name,
+        resume=resume,
+        allow_drift=allow_drift,
+        progress=True,
     )
     if json:
         print_json(result)
@@ -129,6 +139,28 @@ def bench(
         print_json(result)
     else:
         print("\n".join(table(result)))
+
+
+def verify(
+    run: Positional[Path], /, *, from_start: bool = False, allow_drift: bool = False, json: Json = False
+) -> None:
+    """Do a part of a run again and compare it, bit for bit: up to its newest checkpoint from the one before.
+
+    Args:
+        run: A run folder.
+        from_start: Do all of it again, not from the oldest checkpoint that is kept.
+        allow_drift: Even with other versions, threads or hardware than it was made with.
+    """
+    from qladder.runners.verify import verify as job
+
+    result = job(run, from_start=from_start, allow_drift=allow_drift)
+    if json:
+        print_json(result)
+    else:
+        compared, same = result["compared"], "identical" if result["identical"] else "NOT IDENTICAL"
+        what = f"agent steps {compared['from']:,} to {compared['to']:,}, {compared['measurements']} measurements"
+        print(f"{same}: {what}", *compared["differing"], *compared["drift"], sep="\n  ")
+    sys.exit(0 if result["identical"] else 1)
 
 
 def evaluate(

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def write_config(path: Path, config: Config) -> None:
     """The resolved settings; `qladder train --config` on this file repeats the run."""
     import tomli_w
 
-    (path / "config.toml").write_text(tomli_w.dumps(config.table()), encoding="utf-8")
+    _write(path / "config.toml", tomli_w.dumps(config.table()))
 
 
 def settings_hash(config: Config) -> str:
@@ -88,6 +89,27 @@ def identity(config: Config, device: str, learner: str | None) -> dict[str, Any]
     }
 
 
+def drift(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What may make a run go on otherwise than it would have, by two of its manifests."""
+    names = [
+        "device",
+        "learner",
+        "threads",
+        "rom_md5",
+        "machine.processor",
+        *(f"versions.{n}" for n in now["versions"]),
+    ]
+    names += ["git.commit", *(["machine.cores"] if now["threads"] == 0 else [])]
+    pairs = {name: (_at(before, name), _at(now, name)) for name in names}
+    return [f"{name} was {old} and is {new} now" for name, (old, new) in pairs.items() if old != new]
+
+
+def _at(table: Any, name: str) -> Any:
+    for key in name.split("."):
+        table = None if table is None else table.get(key)
+    return table
+
+
 def provenance() -> dict[str, Any]:
     """The versions, the commit and the machine behind a measurement."""
     names = ("qladder", "numpy", "gymnasium", "torch", "ale-py")
@@ -106,8 +128,12 @@ def protocol_stamp(config: Config) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """A JSON file that is there whole or not at all."""
+    _write(path, json.dumps(value, indent=1))
+
+
+def _write(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.writing")
-    beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    beside.write_text(text, encoding="utf-8")
     replace_file(beside, path)
 
 

@@ -21,13 +21,14 @@ from qladder.runners.loading import (
     flushed_denormals,
     make_agent,
     make_environment,
-    restore,
     set_up_torch,
 )
-from qladder.runners.loop import Episodes, Moment, Ratio, interact
+from qladder.runners.lock import RunLock
+from qladder.runners.loop import Begin, Episodes, Moment, Ratio, interact
 from qladder.runners.memory import check_replay, resident
 from qladder.runners.metrics import Metrics
-from qladder.runners.progress import Progress, say
+from qladder.runners.progress import Progress
+from qladder.runners.resume import begin_again, changes, is_exact, newest_state, record
 from qladder.runners.run_folder import (
     identity,
     open_folder,
@@ -53,6 +54,8 @@ def train(
     out: Path | str = "runs",
     name: str | None = None,
     resume: bool = False,
+    allow_drift: bool = False,
+    until: int | None = None,
     progress: bool = False,
 ) -> Result:
     """Trains, evaluates the final weights by the protocol, and returns what `qladder train --json` prints.
@@ -62,11 +65,15 @@ def train(
         config: a TOML file between the shipped settings and `settings`, such as a run's config.toml.
         out: folder in which the run's folder is made.
         name: name of the run's folder; by default agent, environment and seed.
-        resume: go on from the newest good checkpoint of that folder.
+        resume: go on from the newest good checkpoint of that folder, bit for bit as if the run had never stopped, where
+            that holds everything.
+        allow_drift: resume also with other versions, threads or hardware, or where environments went elsewhere when
+            their actions were taken again; both are recorded in the manifest.
+        until: stop at this many agent steps, as if told to.
         progress: show progress on standard error.
 
     Raises:
-        UserError: settings that do not fit, or a folder that exists already.
+        UserError: settings that do not fit, a folder that exists already, or another process at work in it.
         EnvironmentFaultError: the environment failed; checkpoints made so far are good.
         DivergedError: a loss or a weight is not finite any more; so are they.
     """
@@ -77,11 +84,16 @@ def train(
     if resume and (folder / "config.toml").exists():
         same_run(folder, resolved)
     run = _Run(resolved, folder, resume=resume, progress=progress)
-    return run.go()
+    with RunLock(folder) as lock:
+        run.begin(lock, resume=resume, allow_drift=allow_drift)
+        return run.go(until or resolved.run.steps)
 
 
 class _Run:
-    """One training run from its folder to its summary."""
+    """One training run from its folder to its summary: `begin`, then `go`."""
+
+    _lock: RunLock
+    _metrics: Metrics
 
     def __init__(self, config: Config, folder: Path, *, resume: bool, progress: bool) -> None:
         self._config, self._folder = config, folder
@@ -98,24 +110,26 @@ class _Run:
         self._policy = Policy(self._agent, spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
         self._truth: Truth | None = truth(config)
         self._seconds_before = 0.0
-        self._agent_steps = self._updates = episodes = 0
-        restored = self._restore() if resume else None
-        if restored is not None:
-            self._agent_steps, self._updates, episodes = (restored[k] for k in ("agent_steps", "updates", "episodes"))
-            self._seconds_before = restored["seconds"]
-            self._env.close()
-            self._env = make_environment(config, cls.batched, agent_steps=self._agent_steps)
-        self._episodes = Episodes(self._env, episodes)
-        self._metrics = Metrics(folder, keep_until=self._agent_steps if resume else None)
-        self._curve = [_point(record) for record in read_metrics(folder) if "eval/return" in record]
+        self._agent_steps = self._updates = 0
+        self._latest: LearnMetrics | None = None
+        self._episodes = Episodes(self._env)
+        self._begin: Begin | None = None
         self._manifest = identity(config, self._device, getattr(self._agent, "learner", None))
         self._progress = Progress(config, enabled=progress)
-        self._started = self._logged_at = time.monotonic()
-        self._logged_steps = self._agent_steps
-        self._latest: LearnMetrics | None = None
         self._evaluating = 0.0
 
-    def go(self) -> Result:
+    def begin(self, lock: RunLock, *, resume: bool, allow_drift: bool) -> None:
+        """At the start, or where the run was."""
+        self._lock = lock
+        if resume:
+            self._resume(allow_drift)
+        self._metrics = Metrics(self._folder, keep_until=self._agent_steps if resume else None)
+        self._curve = [_point(line) for line in read_metrics(self._folder) if "eval/return" in line]
+        self._started = self._logged_at = time.monotonic()
+        self._logged_steps = self._agent_steps
+
+    def go(self, until: int) -> Result:
+        """To the end, or to `until` agent steps; what `train` returns."""
         config, run = self._config, self._config.run
         if not self._done():  # the result of a shorter run is none of this one's
             (self._folder / "summary.json").unlink(missing_ok=True)
@@ -125,7 +139,7 @@ class _Run:
         reason, final = "failed", None
         try:
             with Stop() as stop, flushed_denormals(config):
-                trained = self._train(stop)
+                trained = self._train(stop, until)
                 self._save()
                 if trained == "finished":
                     stop.at_once()  # the weights are safe: a stop ends the evaluation, --resume does it anew
@@ -140,6 +154,7 @@ class _Run:
             self._progress.stop()
             self._metrics.close()
             self._env.close()
+            self._lock.check()
             self._manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
             write_json(self._folder / "manifest.json", self._manifest)
         return {
@@ -154,7 +169,7 @@ class _Run:
             "evaluation": final,
         }
 
-    def _train(self, stop: Stop) -> str:
+    def _train(self, stop: Stop, until: int) -> str:
         run = self._config.run
         if self._done():
             return "finished"
@@ -165,9 +180,10 @@ class _Run:
             self._save: run.checkpoint_every or max(run.steps // 4, 1),
         }
         due = {action: (self._agent_steps // period + 1) * period for action, period in every.items()}
-        next_due = min(*due.values(), run.steps)
+        next_due = min(*due.values(), run.steps, until)
         episodes, limit = self._episodes, run.episodes
-        moments = interact(self._env, self._agent, ratio, self._config.protocol.clip_rewards, self._agent_steps)
+        clip = self._config.protocol.clip_rewards
+        moments = interact(self._env, self._agent, ratio, clip, self._agent_steps, self._begin)
         for moment in moments:
             episodes.add(moment.time_step)
             if moment.metrics is not None:
@@ -177,14 +193,16 @@ class _Run:
                 self._take(moment)
                 if over or moment.agent_steps >= run.steps:
                     self._log()
-                    return "finished"  # whoever called saves and evaluates
+                    return "finished" if until >= run.steps else "stopped"  # whoever called saves and evaluates
                 for action, period in every.items():
                     if moment.agent_steps >= due[action]:
                         action()
                         due[action] = (moment.agent_steps // period + 1) * period
-                next_due = min(*due.values(), run.steps)
+                next_due = min(*due.values(), run.steps, until)
                 if stop.signal is not None:
                     return stop.reason
+                if moment.agent_steps >= until:
+                    return "stopped"
         raise AssertionError("the loop has no end of its own")
 
     def _ratio(self) -> Ratio:
@@ -196,6 +214,7 @@ class _Run:
 
     def _take(self, moment: Moment) -> None:
         self._agent_steps, self._updates = moment.agent_steps, moment.updates
+        self._begin = Begin(moment.time_step.obs, moment.time_step.last)
 
     def _done(self) -> bool:
         run = self._config.run
@@ -211,6 +230,7 @@ class _Run:
         return self._seconds_before + time.monotonic() - self._started - self._evaluating
 
     def _log(self) -> None:
+        self._lock.check()
         now = time.monotonic()
         rate = (self._agent_steps - self._logged_steps) / max(now - self._logged_at, 1e-9)
         values: dict[str, Any] = dict(self._latest or {})
@@ -238,10 +258,8 @@ class _Run:
 
     def _add_to_curve(self, mean: float) -> None:
         if not self._curve or self._curve[-1]["agent_steps"] < self._agent_steps:  # else a resumed run is at its end
-            record = self._metrics.write(
-                self._clocks, self._episodes.count, {"eval/return": mean, "time/seconds": self._seconds}
-            )
-            self._curve.append(_point(record))
+            values = {"eval/return": mean, "time/seconds": self._seconds}
+            self._curve.append(_point(self._metrics.write(self._clocks, self._episodes.count, values)))
         self._progress.evaluated(mean)
 
     def _finish(self, reason: str) -> Result:
@@ -266,39 +284,47 @@ class _Run:
             "evaluation": final,
             "curve": self._curve,
         }
+        self._lock.check()
         write_json(self._folder / "summary.json", summary)
         return final
 
     def _save(self) -> None:
+        self._lock.check()
         state = self._agent.state_dict()
         if not self._config.run.checkpoint_replay:
             state.pop("replay", None)
-        counters = {
-            **self._clocks._asdict(),
-            "episodes": self._episodes.count,
-            "seconds": self._seconds,
-        }
-        checkpoint.save(self._folder, self._agent_steps, {"agent": state, "run": counters})
+        latest = None if self._latest is None else {tag: float(value) for tag, value in self._latest.items()}
+        run = {**self._clocks._asdict(), "seconds": self._seconds, "latest": latest}
+        running: dict[str, Any] = {"agent": state, "run": run, "episodes": self._episodes.state_dict(), "env": None}
+        if is_exact(self._config) and self._begin is not None:
+            running["env"] = {"state": self._env.state_dict(), "first": self._begin.first}
+        checkpoint.save(self._folder, self._agent_steps, running)
 
-    def _restore(self) -> dict[str, Any] | None:
-        found = restore(self._folder, self._agent)
-        if found is None and checkpoint.checkpoints(self._folder):
-            raise UserError(f"{self._folder}: none of its checkpoints is good; --out or --name starts a run beside it")
-        if found is None:
-            say(f"{self._folder} holds no checkpoint: starting afresh")
-            return None
-        reached, steps = found[1]["agent_steps"], self._config.run.steps
-        if reached >= steps + self._env.spec.num_envs:
-            raise UserError(f"--resume: {self._folder} is at {reached} agent steps already, past --steps {steps}")
-        checkpoint.drop_after(self._folder, reached)
-        say(f"going on from {found[0]}")
-        return found[1]
+    def _resume(self, allow_drift: bool) -> None:
+        config, folder = self._config, self._folder
+        state = newest_state(folder, self._agent, config.run.steps, self._env.spec.num_envs)
+        if state is None:
+            return
+        changed = changes(folder, self._manifest, allow_drift)
+        run = state["run"]
+        self._agent_steps, self._updates, self._latest = run["agent_steps"], run["updates"], run["latest"]
+        self._seconds_before = run["seconds"]
+        self._episodes.load_state_dict(state["episodes"])
+        checkpoint.drop_after(folder, self._agent_steps)
+        if self._done():
+            return
+        self._begin = begin_again(self._env, state["env"], changed, allow_drift)
+        if self._begin is None:
+            self._env.close()
+            self._env = make_environment(config, self._episodes.batched, agent_steps=self._agent_steps)
+            self._episodes = Episodes(self._env, self._episodes.count)
+        self._manifest["resumed"] = record(folder, self._agent_steps, changed, exact=self._begin is not None)
 
 
-def _point(record: Mapping[str, Any]) -> dict[str, Any]:
+def _point(line: Mapping[str, Any]) -> dict[str, Any]:
     """An evaluation of metrics.jsonl as `summary.json` tells it."""
-    clocks = {name: record[name] for name in ("frames", "agent_steps", "updates", "episodes")}
-    return {**clocks, "seconds": record["time/seconds"], "mean": record["eval/return"]}
+    clocks = {name: line[name] for name in ("frames", "agent_steps", "updates", "episodes")}
+    return {**clocks, "seconds": line["time/seconds"], "mean": line["eval/return"]}
 
 
 def _enough_to_learn(config: Config, spec: EnvSpec) -> None:

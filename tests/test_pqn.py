@@ -154,6 +154,7 @@ def test_greedy_actions_draw_nothing_and_change_nothing() -> None:
     action, extras = agent.act(np.arange(9), np.ones(9, np.bool_), False)
     assert extras is None
     assert action.tolist() == agent.values(np.arange(9)).argmax(1).tolist()
+    agent.act(np.arange(8), np.ones(8, np.bool_), False)  # as many as train
     after = agent.state_dict()
     assert before["explore"]["rng"] == after["explore"]["rng"]
     assert np.array_equal(before["rollout"]["last"], after["rollout"]["last"])

@@ -304,7 +304,9 @@ def test_a_restored_dqn_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert same(other.state_dict(), trained.state_dict())
 
 
-def test_a_resumed_run_plays_other_episodes_than_at_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_its_replay_plays_other_episodes_than_at_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seeds: list[int] = []
     reset = GymEnv.reset
 
@@ -316,7 +318,8 @@ def test_a_resumed_run_plays_other_episodes_than_at_its_start(tmp_path: Path, mo
 
     monkeypatch.setattr(GymEnv, "reset", noting)
     for steps in (300, 600, 900):
-        train("q-learning", "Blackjack-v1", settings={"run": {"steps": steps}}, out=tmp_path, resume=True)
+        run = {"steps": steps, "learning_starts": 100, "checkpoint_replay": False, "eval_episodes": 1}
+        train("dqn", "Blackjack-v1", settings={"run": run, "agent": {"hidden": [8]}}, out=tmp_path, resume=True)
     assert len(seeds) > 300
     assert len(set(seeds)) == len(seeds)
 

@@ -1,0 +1,94 @@
+"""Whether a run is what its settings make of it: a part of it is done again and compared, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qladder.envs.errors import UserError
+from qladder.runners import checkpoint
+from qladder.runners.loading import run_config
+from qladder.runners.resume import is_exact
+from qladder.runners.run_folder import drift
+from qladder.runners.runs import read_metrics
+from qladder.runners.training import train
+
+Result = dict[str, Any]
+
+
+def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = False) -> Result:
+    """Does the steps up to the newest good checkpoint again; what `qladder verify --json` prints.
+
+    It begins at the oldest checkpoint that is kept, or at the start of the run where there is only one, and compares
+    all measurements on the way (but those of `time/`) and the state at the end. The final evaluation is not made.
+
+    Raises:
+        UserError: no run, no checkpoint, a run that cannot be repeated from where it would begin, or one that was made
+            with other versions or on other hardware, unless `allow_drift`.
+    """
+    folder = Path(run)
+    config = run_config(folder)
+    good = [path for path in checkpoint.checkpoints(folder) if _is_good(path)]
+    if not good:
+        raise UserError(f"{folder} holds no good checkpoint")
+    begin = None if from_start or len(good) == 1 else good[-1]
+    if begin is not None and not is_exact(config):
+        raise UserError(
+            f"{folder}: its checkpoints hold no replay (run.checkpoint_replay); --from-start does it all again"
+        )
+    start, end = 0 if begin is None else _agent_steps(begin), _agent_steps(good[0])
+    with tempfile.TemporaryDirectory(prefix="qladder-verify-") as place:
+        again = Path(place) / "run"
+        again.mkdir()
+        for name in ("config.toml", "manifest.json", *(["metrics.jsonl"] if begin else [])):
+            shutil.copy(folder / name, again)
+        if begin is not None:
+            shutil.copytree(begin, again / "checkpoints" / begin.name)
+        train(config=folder / "config.toml", out=place, name="run", resume=True, allow_drift=allow_drift, until=end)
+        differing = [path for path in _differences(checkpoint.load(good[0]), _newest(again)) if path != "run.seconds"]
+        records, done_again = (_between(read_metrics(path), start, end, config.run.steps) for path in (folder, again))
+        changed = drift(*(json.loads((path / "manifest.json").read_text("utf-8")) for path in (folder, again)))
+    compared = {"from": start, "to": end, "measurements": len(records), "differing": differing[:5], "drift": changed}
+    return {"identical": not differing and records == done_again, "compared": compared}
+
+
+def _is_good(path: Path) -> bool:
+    try:
+        checkpoint.load(path)
+    except checkpoint.BadCheckpointError:
+        return False
+    return True
+
+
+def _agent_steps(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _newest(run: Path) -> dict[str, Any]:
+    return checkpoint.load(checkpoint.checkpoints(run)[0])
+
+
+def _between(records: Any, start: int, end: int, steps: int) -> list[str]:
+    """Measurements after `start` and up to `end` agent steps, without those of time and the evaluation of the end."""
+    plain = ({k: v for k, v in record.items() if not k.startswith("time/")} for record in records)
+    within = (record for record in plain if start < record["agent_steps"] <= end)
+    return [json.dumps(record) for record in within if record["agent_steps"] < steps or "eval/return" not in record]
+
+
+def _differences(a: Any, b: Any, where: str = "") -> list[str]:
+    """Where two states differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        names = sorted(a.keys() | b.keys())
+        return [p for n in names for p in _differences(a.get(n), b.get(n), f"{where}.{n}" if where else n)]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [p for i, (x, y) in enumerate(zip(a, b, strict=True)) for p in _differences(x, y, f"{where}.{i}")]
+    if hasattr(a, "shape") and hasattr(b, "shape"):
+        equal = a.dtype == b.dtype and np.array_equal(np.asarray(a), np.asarray(b))
+    else:
+        equal = type(a) is type(b) and a == b
+    return [] if equal else [where]
