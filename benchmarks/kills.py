@@ -82,9 +82,9 @@ def told(run: Path) -> list[dict[str, Any]]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two trees of arrays and numbers are equal to the bit, seconds aside."""
+    """Whether two trees of arrays and numbers are equal to the bit, `time` aside."""
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(v, b[k]) for k, v in a.items() if k != "seconds")
+        return a.keys() == b.keys() and all(same(v, b[k]) for k, v in a.items() if k != "time")
     if isinstance(a, list):
         return len(a) == len(b) and all(map(same, a, b))
     if hasattr(a, "shape"):

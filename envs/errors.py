@@ -22,6 +22,10 @@ class LostLockError(Exception):
     """Another process has taken a run over. Exit status 1."""
 
 
+class StorageError(Exception):
+    """A file of a run cannot be written: a full disk, a limit, a folder that is gone. Exit status 1."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest allowed name, or nothing where none is close."""
     lowered = {a.lower(): a for a in allowed}

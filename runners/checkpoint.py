@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qladder.envs.errors import DivergedError
+from qladder.envs.errors import DivergedError, StorageError
 
 KEEP = 2
 
@@ -29,29 +29,37 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any]) -> Path:
 
     Raises:
         DivergedError: a number in it is not finite; nothing was written.
+        StorageError: it cannot be written; nothing was.
     """
     parent = run / "checkpoints"
-    parent.mkdir(exist_ok=True)
     final = parent / f"step-{agent_steps:012d}"
     if final.exists():
         return final
     arrays: dict[str, Any] = {}
     tree = _flatten(state, arrays)
-    beside = parent / f".writing-{os.getpid()}"
     for half_written in parent.glob(".writing-*"):
         shutil.rmtree(half_written)
-    beside.mkdir()
+    beside = parent / f".writing-{os.getpid()}"
+    try:
+        _commit(beside, final, arrays, json.dumps(tree))
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise StorageError(f"{final}: {error.strerror or error}") from error
+    for old in checkpoints(run)[KEEP:]:
+        shutil.rmtree(old)
+    return final
+
+
+def _commit(beside: Path, final: Path, arrays: Mapping[str, Any], tree: str) -> None:
+    beside.mkdir(parents=True)
     np.savez(beside / "arrays.npz", allow_pickle=False, **arrays)
-    (beside / "state.json").write_text(json.dumps(tree))
+    (beside / "state.json").write_text(tree)
     digests = {p.name: _sha256(p) for p in sorted(beside.iterdir())}
     (beside / "manifest.json").write_text(json.dumps({"sha256": digests}, indent=1))
     for path in [*beside.iterdir(), beside]:
         _fsync(path)
     beside.rename(final)
-    _fsync(parent)
-    for old in checkpoints(run)[KEEP:]:
-        shutil.rmtree(old)
-    return final
+    _fsync(final.parent)
 
 
 def checkpoints(run: Path) -> list[Path]:

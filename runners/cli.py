@@ -12,7 +12,14 @@ from typing import Any
 
 import tyro
 
-from qladder.envs.errors import DivergedError, EnvironmentFaultError, LostLockError, UserError, nearest
+from qladder.envs.errors import (
+    DivergedError,
+    EnvironmentFaultError,
+    LostLockError,
+    StorageError,
+    UserError,
+    nearest,
+)
 from qladder.runners import command_line
 from qladder.runners.commands import COMMANDS
 
@@ -33,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{error}; --resume goes on from the newest checkpoint, if there is one", 1)
     except DivergedError as error:
         _fail(f"{error}; checkpoints made before are good", 1)
+    except StorageError as error:
+        _fail(f"{error}; what was written before is good: once there is room, --resume goes on from it", 1)
     except LostLockError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:

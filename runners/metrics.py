@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import sys
 import time
@@ -10,19 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from qladder.agents.schedules import Clocks
+from qladder.envs.errors import StorageError, UserError
 
 
 class Metrics:
     """Appends one record per measurement, with all clocks; only under `time/` what depends on the machine.
 
     TensorBoard's step is the agent step. If TensorBoard cannot be written, that is said once and training goes on.
+
+    Args:
+        keep_until: agent steps; later measurements of a run that is resumed are dropped.
+        mark: what `mark` told when the checkpoint was made.
+
+    Raises:
+        UserError: what was written up to the mark is not there any more.
     """
 
-    def __init__(self, folder: Path, *, keep_until: int | None = None) -> None:
+    def __init__(self, folder: Path, *, keep_until: int | None = None, mark: Mapping[str, Any] | None = None) -> None:
         path = folder / "metrics.jsonl"
         self._resumed_at = keep_until
-        self._there = _cut(path, keep_until) if keep_until is not None and path.exists() else set()
-        self._file = path.open("a", encoding="utf-8")
+        self._there = _cut(path, keep_until, mark) if keep_until is not None and path.exists() else set()
+        written = path.read_bytes() if path.exists() else b""
+        self._digest, self._bytes = hashlib.sha256(written), len(written)
+        self._file = path.open("ab")
         self._board: Any = None
         try:
             self._board = _event_writer(folder, keep_until)
@@ -30,13 +42,23 @@ class Metrics:
             self._lost_board(error)
 
     def write(self, clocks: Clocks, episodes: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """One measurement; values may be 0-d tensors. The record is on its way to the disk when this returns."""
+        """One measurement; values may be 0-d tensors. The record is on its way to the disk when this returns.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
         plain = {tag: float(value) for tag, value in values.items()}
         record = {**clocks._asdict(), "episodes": episodes, **plain}
         if clocks.agent_steps == self._resumed_at and self._there.issuperset(plain):
             return record  # it was measured before the run was resumed
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        line = json.dumps(record).encode() + b"\n"
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            raise StorageError(f"{self._file.name}: {error.strerror}") from error
+        self._digest.update(line)
+        self._bytes += len(line)
         if self._board is not None:
             from tensorboard.compat.proto.event_pb2 import Event
             from tensorboard.compat.proto.summary_pb2 import Summary
@@ -49,9 +71,14 @@ class Metrics:
                 self._lost_board(error)
         return record
 
+    def mark(self) -> dict[str, Any]:
+        """How much was written so far, and its SHA-256."""
+        return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
+
     def close(self) -> None:
         """Flushes both files."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # `write` has told it
+            self._file.close()
         if self._board is not None:
             try:
                 self._board.close()
@@ -74,11 +101,17 @@ def _event_writer(folder: Path, resumed_at: int | None) -> Any:
     return writer
 
 
-def _cut(path: Path, agent_steps: int) -> set[str]:
+def _cut(path: Path, agent_steps: int, mark: Mapping[str, Any] | None) -> set[str]:
     """Drops records later than `agent_steps`, and a torn last line; the fields that were measured at just that step."""
+    written = path.read_bytes()
+    if mark is not None and hashlib.sha256(written[: mark["bytes"]]).hexdigest() != mark["sha256"]:
+        raise UserError(
+            f"{path}: its first {mark['bytes']:,} bytes are not those that were there when the checkpoint of "
+            f"{agent_steps:,} agent steps was made; put them back, or move the file away to go on without it"
+        )
     kept = []
     there: set[str] = set()
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in written.decode(errors="replace").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:

@@ -11,11 +11,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qladder.envs.errors import UserError
+from qladder.envs.errors import StorageError, UserError
 from qladder.runners.config import CONFIGS, Config
 from qladder.runners.settings import Table, defaults, merge, read_toml
 
@@ -126,15 +126,46 @@ def protocol_stamp(config: Config) -> dict[str, Any]:
     return {"name": protocol.name, "version": protocol.version, "hash": protocol.hash}
 
 
+def write_summary(
+    path: Path,
+    config: Config,
+    ended: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    curve: Sequence[Mapping[str, Any]],
+) -> None:
+    """What a finished run came to: where and how it `ended`, the evaluation of its final weights, and its curve."""
+    what = {
+        "agent": config.label,
+        "env": config.env.id,
+        "variant": config.env.variant,
+        "family": config.family,
+        "seed": config.run.seed,
+        "protocol": protocol_stamp(config),
+        "steps": config.run.steps,
+    }
+    came_to = {**ended, "settings_hash": settings_hash(config), "evaluation": evaluation, "curve": curve}
+    write_json(path / "summary.json", {**what, **came_to})
+
+
+def curve_point(line: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation of metrics.jsonl as `summary.json` tells it."""
+    clocks = {name: line[name] for name in ("frames", "agent_steps", "updates", "episodes")}
+    return {**clocks, "seconds": line["time/seconds"], "mean": line["eval/return"]}
+
+
 def write_json(path: Path, value: Any) -> None:
-    """A JSON file that is there whole or not at all."""
+    """A JSON file that is there whole or not at all; StorageError where it cannot be written."""
     _write(path, json.dumps(value, indent=1))
 
 
 def _write(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.writing")
-    beside.write_text(text, encoding="utf-8")
-    replace_file(beside, path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        replace_file(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise StorageError(f"{path}: {error.strerror}") from error
 
 
 def replace_file(beside: Path, path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from qladder.agents.agent import Metrics as LearnMetrics
 from qladder.agents.schedules import Clocks
-from qladder.envs.errors import UserError
+from qladder.envs.errors import StorageError, UserError
 from qladder.envs.spec import EnvSpec
 from qladder.runners import checkpoint
 from qladder.runners.config import Config, resolve
@@ -27,17 +27,17 @@ from qladder.runners.lock import RunLock
 from qladder.runners.loop import Begin, Episodes, Moment, Ratio, interact
 from qladder.runners.memory import check_replay, resident
 from qladder.runners.metrics import Metrics
-from qladder.runners.progress import Progress
+from qladder.runners.progress import Progress, say
 from qladder.runners.resume import begin_again, changes, is_exact, newest_state, record
 from qladder.runners.run_folder import (
+    curve_point,
     identity,
     open_folder,
-    protocol_stamp,
     run_name,
     same_run,
-    settings_hash,
     write_config,
     write_json,
+    write_summary,
 )
 from qladder.runners.runs import read_metrics
 from qladder.runners.stop import Stop, StoppedError
@@ -109,7 +109,7 @@ class _Run:
         self._frames_per_step = spec.frames_per_step
         self._policy = Policy(self._agent, spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
         self._truth: Truth | None = truth(config)
-        self._seconds_before = 0.0
+        self._seconds_before, self._mark = 0.0, None
         self._agent_steps = self._updates = 0
         self._latest: LearnMetrics | None = None
         self._episodes = Episodes(self._env)
@@ -123,8 +123,8 @@ class _Run:
         self._lock = lock
         if resume:
             self._resume(allow_drift)
-        self._metrics = Metrics(self._folder, keep_until=self._agent_steps if resume else None)
-        self._curve = [_point(line) for line in read_metrics(self._folder) if "eval/return" in line]
+        self._metrics = Metrics(self._folder, keep_until=self._agent_steps if resume else None, mark=self._mark)
+        self._curve = [curve_point(line) for line in read_metrics(self._folder) if "eval/return" in line]
         self._started = self._logged_at = time.monotonic()
         self._logged_steps = self._agent_steps
 
@@ -156,7 +156,10 @@ class _Run:
             self._env.close()
             self._lock.check()
             self._manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
-            write_json(self._folder / "manifest.json", self._manifest)
+            try:
+                write_json(self._folder / "manifest.json", self._manifest)
+            except StorageError as error:
+                say(f"{error}; the manifest does not tell how the run ended: {reason}")
         return {
             "run": str(self._folder),
             "agent_steps": self._agent_steps,
@@ -259,7 +262,7 @@ class _Run:
     def _add_to_curve(self, mean: float) -> None:
         if not self._curve or self._curve[-1]["agent_steps"] < self._agent_steps:  # else a resumed run is at its end
             values = {"eval/return": mean, "time/seconds": self._seconds}
-            self._curve.append(_point(self._metrics.write(self._clocks, self._episodes.count, values)))
+            self._curve.append(curve_point(self._metrics.write(self._clocks, self._episodes.count, values)))
         self._progress.evaluated(mean)
 
     def _finish(self, reason: str) -> Result:
@@ -268,24 +271,9 @@ class _Run:
         final = evaluate_policy(self._config, self._policy, agent_steps=self._agent_steps)
         self._evaluating += time.monotonic() - started
         self._add_to_curve(final["mean"])
-        summary = {
-            "agent": self._config.label,
-            "env": self._config.env.id,
-            "variant": self._config.env.variant,
-            "family": self._config.family,
-            "seed": self._config.run.seed,
-            "protocol": protocol_stamp(self._config),
-            "steps": self._config.run.steps,
-            **self._clocks._asdict(),
-            "episodes": self._episodes.count,
-            "seconds": self._seconds,
-            "exit_reason": reason,
-            "settings_hash": settings_hash(self._config),
-            "evaluation": final,
-            "curve": self._curve,
-        }
+        ended = {"episodes": self._episodes.count, "seconds": self._seconds, "exit_reason": reason}
         self._lock.check()
-        write_json(self._folder / "summary.json", summary)
+        write_summary(self._folder, self._config, {**self._clocks._asdict(), **ended}, final, self._curve)
         return final
 
     def _save(self) -> None:
@@ -294,8 +282,13 @@ class _Run:
         if not self._config.run.checkpoint_replay:
             state.pop("replay", None)
         latest = None if self._latest is None else {tag: float(value) for tag, value in self._latest.items()}
-        run = {**self._clocks._asdict(), "seconds": self._seconds, "latest": latest}
-        running: dict[str, Any] = {"agent": state, "run": run, "episodes": self._episodes.state_dict(), "env": None}
+        running: dict[str, Any] = {
+            "agent": state,
+            "run": {**self._clocks._asdict(), "latest": latest},
+            "episodes": self._episodes.state_dict(),
+            "env": None,
+            "time": {"seconds": self._seconds, "metrics": self._metrics.mark()},
+        }
         if is_exact(self._config) and self._begin is not None:
             running["env"] = {"state": self._env.state_dict(), "first": self._begin.first}
         checkpoint.save(self._folder, self._agent_steps, running)
@@ -308,7 +301,7 @@ class _Run:
         changed = changes(folder, self._manifest, allow_drift)
         run = state["run"]
         self._agent_steps, self._updates, self._latest = run["agent_steps"], run["updates"], run["latest"]
-        self._seconds_before = run["seconds"]
+        self._seconds_before, self._mark = state["time"]["seconds"], state["time"]["metrics"]
         self._episodes.load_state_dict(state["episodes"])
         checkpoint.drop_after(folder, self._agent_steps)
         if self._done():
@@ -319,12 +312,6 @@ class _Run:
             self._env = make_environment(config, self._episodes.batched, agent_steps=self._agent_steps)
             self._episodes = Episodes(self._env, self._episodes.count)
         self._manifest["resumed"] = record(folder, self._agent_steps, changed, exact=self._begin is not None)
-
-
-def _point(line: Mapping[str, Any]) -> dict[str, Any]:
-    """An evaluation of metrics.jsonl as `summary.json` tells it."""
-    clocks = {name: line[name] for name in ("frames", "agent_steps", "updates", "episodes")}
-    return {**clocks, "seconds": line["time/seconds"], "mean": line["eval/return"]}
 
 
 def _enough_to_learn(config: Config, spec: EnvSpec) -> None:
