@@ -19,12 +19,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from qladder.runners import checkpoint
 from qladder.runners.run_folder import provenance, write_json
+from qladder.runners.verify import differences, measurements
 
 PIXELS = (
     "--env.protocol nature-full-games --agent.hidden 32 --replay.capacity 1500 --run.learning_starts 600 "
@@ -75,29 +76,12 @@ def start(words: list[str], out: Path, kill_after: float | None) -> int | None:
             return None
 
 
-def told(run: Path) -> list[dict[str, Any]]:
-    """All measurements but those of time."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in lines]
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two trees of arrays and numbers are equal to the bit, `time` aside."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(v, b[k]) for k, v in a.items() if k != "time")
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    if hasattr(a, "shape"):
-        return bool(a.dtype == b.dtype and np.array_equal(np.asarray(a), np.asarray(b)))
-    return bool(a == b)
-
-
 def alike(one: Path, other: Path) -> bool:
     """Whether two finished runs are the same run."""
     newest = [checkpoint.checkpoints(run)[0] for run in (one, other)]
     ends = [json.loads((run / "summary.json").read_text(encoding="utf-8"))["evaluation"] for run in (one, other)]
-    states = map(checkpoint.load, newest)
-    return newest[0].name == newest[1].name and told(one) == told(other) and ends[0] == ends[1] and same(*states)
+    same = newest[0].name == newest[1].name and not differences(*newest)
+    return same and measurements(one) == measurements(other) and ends[0] == ends[1]
 
 
 def torture(name: str, kills: int, rng: np.random.Generator) -> Row:

@@ -50,12 +50,17 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
         if begin is not None:
             shutil.copytree(begin, again / "checkpoints" / begin.name)
         train(config=folder / "config.toml", out=place, name="run", resume=True, allow_drift=allow_drift, until=end)
-        expected, found = (checkpoint.load(path) for path in (good[0], checkpoint.checkpoints(again)[0]))
-        differing = _differences({**expected, "time": None}, {**found, "time": None})
-        records, done_again = (_between(read_metrics(path), start, end, config.run.steps) for path in (folder, again))
+        differing = differences(good[0], checkpoint.checkpoints(again)[0])
+        records, done_again = (_between(path, start, end, config.run.steps) for path in (folder, again))
         changed = drift(*(json.loads((path / "manifest.json").read_text("utf-8")) for path in (folder, again)))
     compared = {"from": start, "to": end, "measurements": len(records), "differing": differing[:5], "drift": changed}
     return {"identical": not differing and records == done_again, "compared": compared}
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Where the states of two checkpoints differ, in all but time."""
+    a, b = (checkpoint.load(path) for path in (one, other))
+    return _differences({**a, "time": None}, {**b, "time": None})
 
 
 def _is_good(path: Path) -> bool:
@@ -70,10 +75,14 @@ def _agent_steps(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
-def _between(records: Any, start: int, end: int, steps: int) -> list[str]:
-    """Measurements after `start` and up to `end` agent steps, without those of time and the evaluation of the end."""
-    plain = ({k: v for k, v in record.items() if not k.startswith("time/")} for record in records)
-    within = (record for record in plain if start < record["agent_steps"] <= end)
+def measurements(run: Path) -> list[dict[str, Any]]:
+    """All that a run measured but time."""
+    return [{k: v for k, v in record.items() if not k.startswith("time/")} for record in read_metrics(run)]
+
+
+def _between(run: Path, start: int, end: int, steps: int) -> list[str]:
+    """Measurements after `start` and up to `end` agent steps, without the evaluation of the end."""
+    within = (record for record in measurements(run) if start < record["agent_steps"] <= end)
     return [json.dumps(record) for record in within if record["agent_steps"] < steps or "eval/return" not in record]
 
 

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import gymnasium
-import limited
 import numpy as np
 import pytest
+from killing import DEEP, EIGHT, SEQUENCES, SMALL, Killed, check_same, go
 
 from qladder.envs import atari
-from qladder.envs.errors import LostLockError, UserError
+from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
-from qladder.runners import checkpoint, train
+from qladder.runners import checkpoint
 from qladder.runners.config import resolve
-from qladder.runners.loop import Episodes
 from qladder.runners.settings import Table, merge
-from qladder.runners.verify import verify
-
-RUN = {"steps": 1_200, "log_every": 70, "eval_every": 400, "eval_episodes": 2, "checkpoint_every": 150}
-SMALL: Table = {"run": RUN, "env": {}, "agent": {}}
-DEEP: Table = {
-    "run": {"learning_starts": 300, "update_every": 4},
-    "agent": {"hidden": [16]},
-    "replay": {"capacity": 900},
-}
-SEQUENCES: Table = {"agent": {"core_size": 8}, "replay": {"capacity": 900}}
-EIGHT: Table = {"env": {"num_envs": 8}}
 
 CASES = [
     *((name, "FrozenLake-v1", {}) for name in ("q-learning", "sarsa", "expected-sarsa", "double-q-learning")),
@@ -65,49 +49,6 @@ PIXELS: Table = {
     },
     "replay": {"capacity": 400},
 }
-
-
-class Killed(BaseException):
-    """Nothing of a run may handle it, and nothing is saved."""
-
-
-def go(out: Path, agent: str, env: str, settings: Table, kill_at: int | None = None, **kwargs: Any) -> dict[str, Any]:
-    """One start of a run in `out`, cut off after so many agent steps."""
-    with pytest.MonkeyPatch.context() as patch:
-        if kill_at is not None:
-            add, left = Episodes.add, [kill_at]
-
-            def killing(episodes: Episodes, time_step: Any) -> None:
-                left[0] -= np.size(time_step.reward)
-                if left[0] < 0:
-                    raise Killed
-                add(episodes, time_step)
-
-            patch.setattr(Episodes, "add", killing)
-        return train(agent, env, settings=settings, out=out, name="run", **kwargs)
-
-
-def told(run: Path) -> list[dict[str, Any]]:
-    """All measurements but those of time."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in lines]
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(v, b[k]) for k, v in a.items() if k != "time")
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    if hasattr(a, "shape"):
-        return bool(a.dtype == b.dtype and np.array_equal(np.asarray(a), np.asarray(b)))
-    return bool(a == b)
-
-
-def check_same(one: Path, other: Path) -> None:
-    assert told(one) == told(other)
-    newest, again = (checkpoint.checkpoints(run)[0] for run in (one, other))
-    assert newest.name == again.name
-    assert same(checkpoint.load(newest), checkpoint.load(again))
 
 
 @pytest.mark.parametrize(("agent", "env", "settings"), CASES, ids=[f"{agent}-{env}" for agent, env, _ in CASES])
@@ -261,103 +202,3 @@ def test_an_environment_that_was_just_seeded_again_has_nothing_to_play(monkeypat
             break
     assert sorted(env.state_dict()["lengths"])[0] == 0
     assert np.array_equal(other.resume(env.state_dict()), step.obs)
-
-
-def test_one_process_at_a_time_is_at_work_on_a_run(tmp_path: Path) -> None:
-    settings = {"run": {"steps": 200, "eval_episodes": 1}}
-    go(tmp_path, "random", "CartPole-v1", settings)
-    holder = "import sys; from pathlib import Path; from qladder.runners.lock import RunLock\n"
-    holder += "with RunLock(Path(sys.argv[1])): input()"
-    command = [sys.executable, "-c", holder, str(tmp_path / "run")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
-        while (tmp_path / "run" / ".lock").read_text().split()[:2] != ["2", str(process.pid)]:
-            assert time.monotonic() < deadline
-        with pytest.raises(UserError, match=f"run: process {process.pid} on .* is at work on this run"):
-            go(tmp_path, "random", "CartPole-v1", {"run": {**settings["run"], "steps": 300}}, resume=True)
-        process.kill()
-    go(tmp_path, "random", "CartPole-v1", {"run": {**settings["run"], "steps": 300}}, resume=True)
-
-
-def test_whoever_lost_the_lock_writes_no_more(tmp_path: Path) -> None:
-    """As where two machines share a file system that shares no locks."""
-    add, count = Episodes.add, [0]
-
-    def other_machine(episodes: Episodes, time_step: Any) -> None:
-        count[0] += 1
-        if count[0] == 160:
-            (tmp_path / "run" / ".lock").write_text("7 1234 elsewhere\n")
-        add(episodes, time_step)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Episodes, "add", other_machine)
-        with pytest.raises(LostLockError, match="process 1234 on elsewhere has taken this run over"):
-            go(tmp_path, "q-learning", "CliffWalking-v1", SMALL)
-    assert [path.name for path in checkpoint.checkpoints(tmp_path / "run")] == ["step-000000000150"]
-    assert max(line["agent_steps"] for line in told(tmp_path / "run")) <= 150
-    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["exit_reason"] is None
-
-
-@pytest.mark.parametrize("from_start", [False, True])
-def test_a_run_is_done_again_and_compared(from_start: bool, tmp_path: Path) -> None:
-    settings = merge(SMALL, {**DEEP, **EIGHT})
-    go(tmp_path, "dqn", "CartPole-v1", settings)
-    run = tmp_path / "run"
-    told_ = verify(run, from_start=from_start)
-    assert told_["identical"]
-    start, end = (0 if from_start else 1_056), 1_200
-    compared = told_["compared"]
-    assert (compared["from"], compared["to"], compared["differing"], compared["drift"]) == (start, end, [], [])
-    assert compared["measurements"] == sum(start < m["agent_steps"] <= end for m in told(run)) - 1
-    metrics = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    record = json.loads(metrics[-2])
-    assert record["agent_steps"] > 1_056
-    record["loss/td"] *= 1 + 1e-12
-    (run / "metrics.jsonl").write_text("\n".join([*metrics[:-2], json.dumps(record), metrics[-1]]) + "\n")
-    assert not verify(run, from_start=from_start)["identical"]
-
-
-def test_a_state_that_training_does_not_reach_is_found(tmp_path: Path) -> None:
-    go(tmp_path, "q-learning", "CliffWalking-v1", SMALL)
-    newest = checkpoint.checkpoints(tmp_path / "run")[0]
-    state = checkpoint.load(newest)
-    state["agent"]["q"][3, 1] = np.nextafter(state["agent"]["q"][3, 1], 1)
-    shutil.rmtree(newest)
-    checkpoint.save(tmp_path / "run", 1_200, state)
-    told_ = verify(tmp_path / "run")
-    assert (told_["identical"], told_["compared"]["differing"]) == (False, ["agent.q"])
-
-
-def test_a_disk_that_is_full_ends_a_run_by_name_and_loses_nothing(tmp_path: Path) -> None:
-    """Files may grow to one of twenty sizes only, and then, as on a full disk, no more; the resumed run is whole."""
-    limits = [100, 600, 900, 1_100, 1_500, 2_000, 2_300, 2_500, 2_800, 3_000, 3_500, 4_000, 5_000, 6_500, 8_000]
-    limits += [11_000, 14_000, 17_000, 20_000, 23_000, 100_000]
-    command = [sys.executable, str(Path(__file__).with_name("limited.py")), str(tmp_path), *map(str, limits)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    ended = dict(map(json.loads, done.stdout.splitlines()))
-    assert ended.pop(100_000) == "finished"
-    named = {Path(why.partition(":")[0]).name for why in ended.values()}
-    assert {"config.toml", "manifest.json", "metrics.jsonl"} <= named
-    assert any(name.startswith("step-") for name in named)
-    for limit, why in ended.items():
-        assert why.endswith("File too large")
-        run = tmp_path / str(limit) / "run"
-        assert not [path for path in run.rglob(".*writing*") if path.exists()]
-        assert all(checkpoint.load(path) for path in checkpoint.checkpoints(run))
-        train("q-learning", "CliffWalking-v1", settings={"run": limited.RUN}, out=run.parent, name="run", resume=True)
-        check_same(tmp_path / "100000" / "run", run)
-
-
-def test_measurements_that_were_changed_are_found(tmp_path: Path) -> None:
-    with pytest.raises(Killed):
-        go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, kill_at=700)
-    path = tmp_path / "run" / "metrics.jsonl"
-    whole = path.read_bytes()
-    for damaged in (whole[:50], whole[:1] + b"#" + whole[2:], b""):
-        path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"metrics.jsonl: its first [\d,]+ bytes are not those"):
-            go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
-        assert path.read_bytes() == damaged
-    path.unlink()
-    go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
-    assert told(tmp_path / "run")[0]["agent_steps"] > 600
