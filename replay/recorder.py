@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,9 @@ import numpy as np
 from qladder.envs.spec import EnvSpec
 from qladder.replay.ring import Index, Ring
 from qladder.replay.store import Store, check_shape, make_store
-from qladder.replay.types import Step
+from qladder.replay.types import Step, Versioned
+
+CHUNK_BYTES = 2**23  # of observations that are saved together, and only if one of them is new
 
 
 def frame(spec: EnvSpec) -> tuple[tuple[int, ...], Any]:
@@ -39,8 +43,10 @@ class Recorder:
         self._stack, self._compression = spec.stack, compression
         self.ring = Ring(spec.num_envs, slots)
         self.size = slots * spec.num_envs
+        shape, dtype = frame(spec)
+        self._chunk = max(1, CHUNK_BYTES // (math.prod(shape) * np.dtype(dtype).itemsize))
         self.arrays = {name: np.zeros(self.size, dtype) for name, dtype in fields(spec).items()}
-        self.store: Store = make_store(compression, device, self.size, *frame(spec))
+        self.store: Store = make_store(compression, device, self.size, shape, dtype)
         self._episode_step = np.zeros(spec.num_envs, np.int64)
 
     @property
@@ -90,13 +96,18 @@ class Recorder:
 
     def state_dict(self) -> dict[str, Any]:
         """The rings, as far as they are filled; the large arrays are views, not copies."""
+        chunks = {
+            key: Versioned(version=version, settled=settled, arrays=self.store.copy_out(*place))
+            for key, version, settled, place in self._chunks()
+        }
         return {
             "compression": self._compression,
             "stack": self._stack,
             "written": self.ring.written.copy(),
             "episode_step": self._episode_step.copy(),
             **self._used(self.ring.written),
-            **self.store.state_dict(self.slots(self.ring.written)),
+            "store": self.store.state_dict(),
+            "chunks": chunks,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -105,20 +116,21 @@ class Recorder:
         Raises:
             ValueError: the state is of rings of another shape; nothing was changed.
         """
-        compression = state.get("compression", "none")  # there was no other
-        if compression != self._compression:
-            raise ValueError(f"a replay with compression '{compression}', not '{self._compression}'")
+        if state["compression"] != self._compression:
+            raise ValueError(f"a replay with compression '{state['compression']}', not '{self._compression}'")
         theirs, ours = (len(state["written"]), state["stack"]), (len(self.ring.written), self._stack)
         if theirs != ours:
             raise ValueError("a replay of {} environments and stacks of {}, not {} and {}".format(*theirs, *ours))
         arrays = self._used(state["written"])
         for name, array in arrays.items():
             check_shape(name, state[name], array.shape, array.dtype)
-        self.store.load_state_dict(self.slots(state["written"]), state)
+        self.store.load_state_dict(state["store"])
         for name, array in arrays.items():
             array[:] = state[name]
         self.ring.written[:] = state["written"]
         self._episode_step[:] = state["episode_step"]
+        for key, _, _, (first, end) in self._chunks():
+            self.store.copy_in(first, end, state["chunks"][key]["arrays"])
 
     def _put(self, envs: Any, obs: Any, *, boundary: bool) -> Index:
         index = self.ring.advance(envs)
@@ -126,6 +138,20 @@ class Recorder:
         self.arrays["boundary"][index] = boundary
         self.arrays["since_reset"][index] = np.minimum(self._episode_step[envs], self._stack - 1)
         return index
+
+    def _chunks(self) -> Iterator[tuple[str, int, bool, tuple[int, int]]]:
+        """Parts of the rings, as far as they are written: name, version, whether it has settled, first slot and end.
+
+        The version is how many slots of its ring had been written when it was changed last.
+        """
+        slots = self.ring.slots
+        for env, written in enumerate(self.ring.written.tolist()):
+            laps, head = divmod(written, slots)  # the head is the next slot to be written
+            for first in range(0, min(written, slots), self._chunk):
+                end = min(first + self._chunk, slots)
+                version = laps * slots + min(head, end) if head > first else (laps - 1) * slots + end
+                place = env * slots + first, env * slots + (end if laps else min(head, end))
+                yield f"{env}-{first // self._chunk}", version, not first < head < end, place
 
     def _used(self, written: Any) -> dict[str, Any]:
         """Views `[N, used]` of all but the observations."""

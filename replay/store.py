@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,11 +31,17 @@ class Store(Protocol):
     def take(self, index: Any, blank: Any = None, out: Any = None) -> Any:
         """The observations `[*index.shape, ...]` of slots written before, zeros where `blank`, into `out` if given."""
 
-    def state_dict(self, slots: Index) -> dict[str, Any]:
-        """What the `slots` `[N, used]` hold, as arrays."""
+    def state_dict(self) -> dict[str, Any]:
+        """What all slots share: shape and dtype of an observation, and what else reading them needs."""
 
-    def load_state_dict(self, slots: Index, state: dict[str, Any]) -> None:
-        """The inverse; ValueError, with nothing changed, where the state is of other observations or slots."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse; ValueError, with nothing changed, where the state is of other observations."""
+
+    def copy_out(self, first: int, end: int) -> dict[str, Any]:
+        """What the slots from `first` up to `end` hold, as arrays; views where they can be."""
+
+    def copy_in(self, first: int, end: int, arrays: Mapping[str, Any]) -> None:
+        """The inverse; ValueError where the arrays are not of so many slots."""
 
 
 class ArrayStore:
@@ -60,17 +67,19 @@ class ArrayStore:
         self._torch.index_select(self._bytes, 0, flat, out=self._torch.from_numpy(_as_bytes(out, index.size)))
         return _blanked(out, blank)
 
-    def state_dict(self, slots: Index) -> dict[str, Any]:
-        return {"frame": self._rows(slots)}
+    def state_dict(self) -> dict[str, Any]:
+        return _kind(self._array.shape[1:], self._array.dtype)
 
-    def load_state_dict(self, slots: Index, state: dict[str, Any]) -> None:
-        rows = self._rows(slots)
-        check_shape("frame", state["frame"], rows.shape, rows.dtype)
-        rows[:] = state["frame"]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        _check_kind(state, self.state_dict())
 
-    def _rows(self, slots: Index) -> Any:
-        """A view of the first slots of each ring, not a copy."""
-        return self._array.reshape(len(slots), -1, *self._array.shape[1:])[:, : slots.shape[1]]
+    def copy_out(self, first: int, end: int) -> dict[str, Any]:
+        return {"frame": self._array[first:end]}
+
+    def copy_in(self, first: int, end: int, arrays: Mapping[str, Any]) -> None:
+        frame = arrays["frame"]
+        check_shape("frame", frame, self._array[first:end].shape, self._array.dtype)
+        self._array[first:end] = frame
 
 
 class TensorStore:
@@ -103,16 +112,19 @@ class TensorStore:
         blank = self._torch.as_tensor(blank, device=self._device)
         return found.masked_fill_(blank.view(*blank.shape, *[1] * (found.dim() - blank.dim())), 0)
 
-    def state_dict(self, slots: Index) -> dict[str, Any]:
-        return {"frame": self._rows(slots).cpu().numpy()}
+    def state_dict(self) -> dict[str, Any]:
+        return _kind(self._shape[1:], np.dtype(str(self._dtype).removeprefix("torch.")))
 
-    def load_state_dict(self, slots: Index, state: dict[str, Any]) -> None:
-        rows = self._rows(slots)
-        check_shape("frame", state["frame"], tuple(rows.shape), np.dtype(str(rows.dtype).removeprefix("torch.")))
-        rows.copy_(self._torch.from_numpy(state["frame"]))
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        _check_kind(state, self.state_dict())
 
-    def _rows(self, slots: Index) -> Any:
-        return self._tensor.view(len(slots), -1, *self._tensor.shape[1:])[:, : slots.shape[1]]
+    def copy_out(self, first: int, end: int) -> dict[str, Any]:
+        return {"frame": self._tensor[first:end]}
+
+    def copy_in(self, first: int, end: int, arrays: Mapping[str, Any]) -> None:
+        frame = self._torch.as_tensor(arrays["frame"])
+        check_shape("frame", frame, (end - first, *self._shape[1:]), self._dtype)
+        self._tensor[first:end].copy_(frame)
 
 
 class DeflatedStore:
@@ -149,30 +161,37 @@ class DeflatedStore:
         frames = distinct.view(self._dtype).reshape(len(slots), *self._shape)
         return _blanked(np.take(frames, where.reshape(index.shape), axis=0, out=out, mode="clip"), blank)
 
-    def state_dict(self, slots: Index) -> dict[str, Any]:
-        blobs = [self._blobs[slot] for slot in slots.ravel().tolist()]
+    def state_dict(self) -> dict[str, Any]:
         return {
-            "deflated": np.frombuffer(b"".join(blobs), np.uint8),
-            "lengths": np.array([len(b) for b in blobs], np.int64).reshape(slots.shape),
-            "plain": self._plain[slots],
+            **_kind(self._shape, self._dtype),
             "dictionary": np.frombuffer(self._dictionary, np.uint8),
             "candidates": np.frombuffer(self._candidates, np.uint8),
             "seen": self._seen,
-            "bytes": self._bytes,
         }
 
-    def load_state_dict(self, slots: Index, state: dict[str, Any]) -> None:
-        check_shape("lengths", state["lengths"], slots.shape, np.dtype(np.int64))
-        if state["bytes"] != self._bytes or state["lengths"].sum() != len(state["deflated"]):
-            raise ValueError(f"replay: observations of {state['bytes']} bytes, not {self._bytes}, or torn ones")
-        data, end = state["deflated"].tobytes(), np.cumsum(state["lengths"].ravel())
-        for slot, stop, length in zip(
-            slots.ravel().tolist(), end.tolist(), state["lengths"].ravel().tolist(), strict=True
-        ):
-            self._blobs[slot] = data[stop - length : stop]
-        self._plain[slots] = state["plain"]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        _check_kind(state, self.state_dict())
         self._set_dictionary(state["dictionary"].tobytes())
         self._candidates, self._seen = state["candidates"].tobytes(), state["seen"]
+
+    def copy_out(self, first: int, end: int) -> dict[str, Any]:
+        blobs = self._blobs[first:end]
+        lengths = np.array([len(blob) for blob in blobs], np.int64)
+        return {
+            "deflated": np.frombuffer(b"".join(blobs), np.uint8),
+            "lengths": lengths,
+            "plain": self._plain[first:end],
+        }
+
+    def copy_in(self, first: int, end: int, arrays: Mapping[str, Any]) -> None:
+        data, lengths = arrays["deflated"].tobytes(), arrays["lengths"]
+        check_shape("lengths", lengths, (end - first,), np.dtype(np.int64))
+        if lengths.sum() != len(data):
+            raise ValueError(f"replay: {len(data)} bytes of observations that take {lengths.sum()}")
+        ends = np.cumsum(lengths)
+        for slot, stop, length in zip(range(first, end), ends.tolist(), lengths.tolist(), strict=True):
+            self._blobs[slot] = data[stop - length : stop]
+        self._plain[first:end] = arrays["plain"]
 
     def _learn(self, data: bytes) -> None:
         """Keeps a few of the first observations, far apart, as the dictionary of all that follow."""
@@ -211,6 +230,16 @@ def _blanked(obs: Any, blank: Any) -> Any:
     if blank is not None:
         obs[blank] = 0
     return obs
+
+
+def _kind(shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
+    return {"shape": list(shape), "dtype": str(dtype)}
+
+
+def _check_kind(state: dict[str, Any], own: dict[str, Any]) -> None:
+    theirs, ours = ((s["shape"], s["dtype"]) for s in (state, own))
+    if theirs != ours:
+        raise ValueError("replay: observations {} {}, not {} {}".format(*theirs, *ours))
 
 
 def check_shape(name: str, saved: Any, shape: tuple[int, ...], dtype: Any) -> None:

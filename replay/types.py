@@ -53,3 +53,10 @@ class Replay(Protocol):
     def update(self, index: Any, priority: Any) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Versioned(dict[str, Any]):
+    """Part of a state that seldom changes: `version`, `arrays`, and whether it has `settled`: will not change soon.
+
+    Where the version is the one before, so are the arrays.
+    """

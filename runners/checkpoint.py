@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from qladder.envs.errors import DivergedError, StorageError
+from qladder.envs.errors import StorageError
+from qladder.replay.types import Versioned
+from qladder.runners.segments import NAME as SEGMENTS
+from qladder.runners.segments import Segments, Stored, check_finite, fsync, sha256
 
 KEEP = 2
 
@@ -22,10 +24,11 @@ class BadCheckpointError(Exception):
     """A checkpoint that is incomplete or was changed after it was written."""
 
 
-def save(run: Path, agent_steps: int, state: Mapping[str, Any]) -> Path:
+def save(run: Path, agent_steps: int, state: Mapping[str, Any], segments: Segments | None = None) -> Path:
     """Commits `state` as `<run>/checkpoints/step-<agent_steps>`, then drops all but the newest two.
 
-    Written beside, flushed to the disk, hashed, and renamed last: what bears the name is complete.
+    Written beside, flushed to the disk, hashed, and renamed last: what bears the name is complete. `Versioned` parts go
+    to the `segments` that checkpoints share, where they are not written again until they change.
 
     Raises:
         DivergedError: a number in it is not finite; nothing was written.
@@ -35,31 +38,52 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any]) -> Path:
     final = parent / f"step-{agent_steps:012d}"
     if final.exists():
         return final
-    arrays: dict[str, Any] = {}
-    tree = _flatten(state, arrays)
+    segments = Segments(parent) if segments is None else segments
+    files = _Files(segments)
     for half_written in parent.glob(".writing-*"):
         shutil.rmtree(half_written)
     beside = parent / f".writing-{os.getpid()}"
     try:
-        _commit(beside, final, arrays, json.dumps(tree))
+        tree = _flatten(state, files)
+        segments.commit()
+        _commit(beside, final, files, json.dumps(tree))
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise StorageError(f"{final}: {error.strerror or error}") from error
     for old in checkpoints(run)[KEEP:]:
         shutil.rmtree(old)
+    segments.drop_but({file for path in checkpoints(run) for file in _segments_of(path)})
     return final
 
 
-def _commit(beside: Path, final: Path, arrays: Mapping[str, Any], tree: str) -> None:
+class _Files:
+    """Where the leaves of a state go that JSON does not hold."""
+
+    def __init__(self, segments: Segments) -> None:
+        self.segments = segments
+        self.arrays: dict[str, Any] = {}
+        self.shared: dict[str, str] = {}  # segment file -> SHA-256
+
+
+def _commit(beside: Path, final: Path, files: _Files, tree: str) -> None:
     beside.mkdir(parents=True)
-    np.savez(beside / "arrays.npz", allow_pickle=False, **arrays)
+    np.savez(beside / "arrays.npz", allow_pickle=False, **files.arrays)
     (beside / "state.json").write_text(tree)
-    digests = {p.name: _sha256(p) for p in sorted(beside.iterdir())}
-    (beside / "manifest.json").write_text(json.dumps({"sha256": digests}, indent=1))
+    digests = {p.name: sha256(p) for p in sorted(beside.iterdir())}
+    manifest = {"sha256": digests, "segments": files.shared}
+    (beside / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for path in [*beside.iterdir(), beside]:
-        _fsync(path)
+        fsync(path)
     beside.rename(final)
-    _fsync(final.parent)
+    fsync(final.parent)
+
+
+def _segments_of(checkpoint: Path) -> dict[str, str]:
+    """File names and hashes of the segments that a checkpoint refers to; none where its manifest cannot be read."""
+    try:
+        return dict(json.loads((checkpoint / "manifest.json").read_text())["segments"])
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -74,8 +98,8 @@ def drop_after(run: Path, agent_steps: int) -> None:
             shutil.rmtree(path)
 
 
-def load(checkpoint: Path) -> dict[str, Any]:
-    """The state of a checkpoint, verified before anything of it is used.
+def load(checkpoint: Path, segments: Segments | None = None) -> dict[str, Any]:
+    """The state of a checkpoint, verified before anything of it is used; `segments` get to know those it refers to.
 
     Raises:
         BadCheckpointError: a file is missing, unreadable, or not the one that was written.
@@ -83,24 +107,34 @@ def load(checkpoint: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((checkpoint / "manifest.json").read_text())
         for name, digest in manifest["sha256"].items():
-            if _sha256(checkpoint / name) != digest:
-                raise BadCheckpointError(f"{checkpoint / name} is not the file that was written (SHA-256 differs)")
+            _verify(checkpoint / name, digest)
+        for name, digest in manifest["segments"].items():
+            _verify(checkpoint.parent / SEGMENTS / name, digest)
         tree = json.loads((checkpoint / "state.json").read_text())
         with np.load(checkpoint / "arrays.npz", allow_pickle=False) as arrays:
-            return _restore(tree, arrays)
+            return _restore(tree, arrays, checkpoint.parent, segments or Segments(checkpoint.parent))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadCheckpointError(f"{checkpoint}: {error}") from error
 
 
-def _flatten(value: Any, arrays: dict[str, Any], where: str = "state") -> Any:
+def _verify(path: Path, digest: str) -> None:
+    if sha256(path) != digest:
+        raise BadCheckpointError(f"{path} is not the file that was written (SHA-256 differs)")
+
+
+def _flatten(value: Any, files: _Files, where: str = "state") -> Any:
+    if isinstance(value, Versioned):
+        told = files.segments.keep(where.removeprefix("state."), value)
+        files.shared[told["file"]] = told["sha256"]
+        return {"$segment": told}
     if isinstance(value, Mapping):
-        return {str(k): _flatten(v, arrays, f"{where}.{k}") for k, v in value.items()}
+        return {str(k): _flatten(v, files, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_flatten(v, arrays, where) for v in value]
+        return [_flatten(v, files, where) for v in value]
     if hasattr(value, "detach"):
-        return {"$tensor": _keep(value.detach().cpu().numpy(), arrays, where)}
+        return {"$tensor": _keep(value.detach().cpu().numpy(), files.arrays, where)}
     if isinstance(value, np.ndarray):
-        return {"$array": _keep(value, arrays, where)}
+        return {"$array": _keep(value, files.arrays, where)}
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, str | int | float | bool):
@@ -109,35 +143,25 @@ def _flatten(value: Any, arrays: dict[str, Any], where: str = "state") -> Any:
 
 
 def _keep(array: Any, arrays: dict[str, Any], where: str) -> str:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DivergedError(f"{where} {list(array.shape)} holds a number that is not finite: no checkpoint was written")
+    check_finite(where, array)
     name = f"a{len(arrays)}"
     arrays[name] = array
     return name
 
 
-def _restore(tree: Any, arrays: Any) -> Any:
+def _restore(tree: Any, arrays: Any, parent: Path, segments: Segments) -> Any:
     if isinstance(tree, list):
-        return [_restore(v, arrays) for v in tree]
+        return [_restore(v, arrays, parent, segments) for v in tree]
     if not isinstance(tree, dict):
         return tree
+    if "$segment" in tree:
+        told = tree["$segment"]
+        segments.know(told)
+        return Versioned(version=told["version"], settled=True, arrays=Stored(parent / SEGMENTS / told["file"]))
     if "$array" in tree:
         return arrays[tree["$array"]]
     if "$tensor" in tree:
         import torch
 
         return torch.from_numpy(arrays[tree["$tensor"]])
-    return {k: _restore(v, arrays) for k, v in tree.items()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return {k: _restore(v, arrays, parent, segments) for k, v in tree.items()}

@@ -17,6 +17,7 @@ from qladder.runners import checkpoint
 from qladder.runners.config import Config, agent_entry, resolve
 from qladder.runners.evaluation import Policy, evaluate_policy
 from qladder.runners.progress import say
+from qladder.runners.segments import Segments
 
 
 def make_environment(config: Config, batched: bool, *, agent_steps: int = 0) -> ResumableEnv:
@@ -91,18 +92,24 @@ def _uses_torch(config: Config) -> bool:
     return config.replay is not None or isinstance(config.agent, NetworkConfig)
 
 
-def restore(folder: Path, agent: Agent) -> tuple[Path, dict[str, Any]] | None:
+def restore(
+    folder: Path, agent: Agent, segments: Segments | None = None, *, replay: bool = True
+) -> tuple[Path, dict[str, Any]] | None:
     """Loads the newest good checkpoint into `agent`; which one, and all of its state. None where there is none.
+
+    The `segments` get to know those that it refers to; without `replay` the agent's stays empty.
 
     Raises:
         UserError: the checkpoint is good, but not of an agent like this one.
     """
     for path in checkpoint.checkpoints(folder):
         try:
-            state = checkpoint.load(path)
+            state = checkpoint.load(path, segments)
         except checkpoint.BadCheckpointError as error:
             say(f"{error}; trying the one before")
             continue
+        if not replay:
+            state["agent"].pop("replay", None)
         try:
             agent.load_state_dict(state["agent"])
         except (KeyError, RuntimeError, ValueError) as error:
@@ -137,7 +144,7 @@ def load_run(run: Path | str) -> tuple[Config, Policy, int]:
     env = make_environment(config, cls.batched)
     env.close()
     agent = make_agent(config, env.spec, device)
-    found = restore(folder, agent)
+    found = restore(folder, agent, replay=False)
     if found is None:
         raise UserError(f"{folder} holds no good checkpoint")
     policy = Policy(agent, env.spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)

@@ -15,6 +15,7 @@ from qladder.runners.loading import restore
 from qladder.runners.loop import Begin
 from qladder.runners.progress import say
 from qladder.runners.run_folder import drift
+from qladder.runners.segments import Segments
 
 
 def is_exact(config: Config) -> bool:
@@ -22,13 +23,13 @@ def is_exact(config: Config) -> bool:
     return config.replay is None or config.run.checkpoint_replay
 
 
-def newest_state(folder: Path, agent: Agent, steps: int, num_envs: int) -> dict[str, Any] | None:
+def newest_state(folder: Path, agent: Agent, segments: Segments, steps: int, num_envs: int) -> dict[str, Any] | None:
     """The state of the newest good checkpoint, which is loaded into `agent`; None where there never was one.
 
     Raises:
         UserError: none is good, or it is past `steps` agent steps.
     """
-    found = restore(folder, agent)
+    found = restore(folder, agent, segments)
     if found is None and checkpoint.checkpoints(folder):
         raise UserError(f"{folder}: none of its checkpoints is good; --out or --name starts a run beside it")
     if found is None:

@@ -40,9 +40,12 @@ from qladder.runners.run_folder import (
     write_summary,
 )
 from qladder.runners.runs import read_metrics
+from qladder.runners.segments import Segments
 from qladder.runners.stop import Stop, StoppedError
 
 Result = dict[str, Any]
+
+SPOOL_EVERY = 25_000  # agent steps; in them little more than a second's work comes together
 
 
 def train(
@@ -106,6 +109,7 @@ class _Run:
             check_replay(config.replay, spec, state_size=getattr(config.agent, "state_size", 0))
         self._agent = make_agent(config, spec, self._device)
         open_folder(folder, resume=resume)
+        self._segments = Segments(folder / "checkpoints")
         self._frames_per_step = spec.frames_per_step
         self._policy = Policy(self._agent, spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
         self._truth: Truth | None = truth(config)
@@ -182,6 +186,8 @@ class _Run:
             self._evaluate: run.eval_every or max(run.steps // 20, 1),
             self._save: run.checkpoint_every or max(run.steps // 4, 1),
         }
+        if self._config.replay is not None and run.checkpoint_replay:
+            every[self._spool] = SPOOL_EVERY
         due = {action: (self._agent_steps // period + 1) * period for action, period in every.items()}
         next_due = min(*due.values(), run.steps, until)
         episodes, limit = self._episodes, run.episodes
@@ -276,6 +282,14 @@ class _Run:
         write_summary(self._folder, self._config, {**self._clocks._asdict(), **ended}, final, self._curve)
         return final
 
+    def _spool(self) -> None:
+        """What a checkpoint will hold and has settled already is written in good time."""
+        self._lock.check()
+        try:
+            self._segments.spool({"agent": self._agent.state_dict()})
+        except OSError as error:
+            raise StorageError(f"{self._folder}: {error.strerror}") from error
+
     def _save(self) -> None:
         self._lock.check()
         state = self._agent.state_dict()
@@ -291,11 +305,11 @@ class _Run:
         }
         if is_exact(self._config) and self._begin is not None:
             running["env"] = {"state": self._env.state_dict(), "first": self._begin.first}
-        checkpoint.save(self._folder, self._agent_steps, running)
+        checkpoint.save(self._folder, self._agent_steps, running, self._segments)
 
     def _resume(self, allow_drift: bool) -> None:
         config, folder = self._config, self._folder
-        state = newest_state(folder, self._agent, config.run.steps, self._env.spec.num_envs)
+        state = newest_state(folder, self._agent, self._segments, config.run.steps, self._env.spec.num_envs)
         if state is None:
             return
         changed = changes(folder, self._manifest, allow_drift)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from qladder.runners.loading import run_config
 from qladder.runners.resume import is_exact
 from qladder.runners.run_folder import drift
 from qladder.runners.runs import read_metrics
+from qladder.runners.segments import NAME as SEGMENTS
 from qladder.runners.training import train
 
 Result = dict[str, Any]
@@ -49,6 +51,9 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
             shutil.copy(folder / name, again)
         if begin is not None:
             shutil.copytree(begin, again / "checkpoints" / begin.name)
+            (again / "checkpoints" / SEGMENTS).mkdir()
+            for segment in (begin.parent / SEGMENTS).glob("*.npz"):
+                (again / "checkpoints" / SEGMENTS / segment.name).symlink_to(segment.resolve())
         train(config=folder / "config.toml", out=place, name="run", resume=True, allow_drift=allow_drift, until=end)
         differing = differences(good[0], checkpoint.checkpoints(again)[0])
         records, done_again = (_between(path, start, end, config.run.steps) for path in (folder, again))
@@ -88,7 +93,7 @@ def _between(run: Path, start: int, end: int, steps: int) -> list[str]:
 
 def _differences(a: Any, b: Any, where: str = "") -> list[str]:
     """Where two states differ."""
-    if isinstance(a, dict) and isinstance(b, dict):
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
         names = sorted(a.keys() | b.keys())
         return [p for n in names for p in _differences(a.get(n), b.get(n), f"{where}.{n}" if where else n)]
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
