@@ -12,6 +12,8 @@ import numpy as np
 
 from qladder.agents.agent import Agent
 from qladder.agents.schedules import Schedule
+from qladder.envs.spec import EnvSpec
+from qladder.replay.frames import EXPECTED_RATIO
 from qladder.runners import checkpoint
 from qladder.runners.config import Config, resolve
 from qladder.runners.loading import agent_class, make_agent, make_environment, set_up_torch
@@ -50,7 +52,7 @@ def plan(
     finally:
         environment.close()
     run = resolved.run
-    one = state_bytes + (replay_bytes if run.checkpoint_replay else 0)
+    saved = 0 if not run.checkpoint_replay else replay_bytes // _deflated(resolved, environment.spec)
     return {
         "agent": resolved.agent_name,
         "env": resolved.env.id,
@@ -58,8 +60,9 @@ def plan(
         "episodes": run.episodes,
         "memory_bytes": replay_bytes,
         "available_bytes": available(),
-        "checkpoint_bytes": one,
-        "disk_bytes": one * (checkpoint.KEEP + 1),
+        "checkpoint_bytes": state_bytes + saved,
+        "disk_bytes": state_bytes * (checkpoint.KEEP + 1)
+        + 2 * saved,  # two whole replays at most
         "steps_per_second": rate,
         "updates_per_second": updates,
         "hours": run.steps / rate / 3600 if run.episodes is None else None,
@@ -85,6 +88,12 @@ def table(told: Mapping[str, Any]) -> list[str]:
         f"rate    {rate:,.0f} agent steps/s, {updates:,.0f} updates/s (from a short probe)",
         f"time    {lasts}",
     ]
+
+
+def _deflated(config: Config, spec: EnvSpec) -> int:
+    """By how much checkpoints' deflating shrinks a replay, to reckon with: pictures, unless they are deflated there."""
+    pictures = len(spec.obs_shape) == 3 and spec.obs_dtype == "uint8"
+    return EXPECTED_RATIO if pictures and config.replay is not None and config.replay.compression == "none" else 1
 
 
 def _duration(hours: float) -> str:

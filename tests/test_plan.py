@@ -66,12 +66,18 @@ def test_the_control_group_counts(tmp_path: Path) -> None:
     assert available(tmp_path, group) == 0
 
 
-def test_a_plan_counts_and_probes_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("env", "ratio"), [("CartPole-v1", 1), ("qladder/Catch-v0", 5)])
+def test_a_plan_counts_and_probes_and_writes_nothing(
+    env: str, ratio: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    told = plan("dqn", "CartPole-v1", {"run": {"steps": 3_600, "update_every": 4}}, seconds=1.0)
+    told = plan("dqn", env, {"run": {"steps": 3_600, "update_every": 4}}, seconds=1.0)
     assert told["updates_per_second"] == pytest.approx(told["steps_per_second"] / 4, rel=0.1)
     assert told["hours"] == pytest.approx(1 / told["steps_per_second"])
-    assert told["disk_bytes"] == 3 * told["checkpoint_bytes"] > 3 * told["memory_bytes"] > 0
+    saved = told["memory_bytes"] // ratio
+    weights = told["checkpoint_bytes"] - saved
+    assert weights > 0
+    assert told["disk_bytes"] == 3 * weights + 2 * saved
     assert told["learner"] == "eager"
     assert plan("q-learning", "FrozenLake-v1", {"run": {"episodes": 9}}, seconds=0.1)["hours"] is None
     assert not list(tmp_path.iterdir())
