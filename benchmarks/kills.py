@@ -76,6 +76,12 @@ def start(words: list[str], out: Path, kill_after: float | None) -> int | None:
             return None
 
 
+def resumed_at(run: Path) -> str | None:
+    """The checkpoint that the run was resumed from last, and exactly."""
+    last = json.loads((run / "manifest.json").read_text(encoding="utf-8")).get("resumed", [{"exact": False}])[-1]
+    return f"step-{last['agent_steps']:012d}" if last["exact"] else None
+
+
 def alike(one: Path, other: Path) -> bool:
     """Whether two finished runs are the same run."""
     newest = [checkpoint.checkpoints(run)[0] for run in (one, other)]
@@ -104,12 +110,14 @@ def torture(name: str, kills: int, rng: np.random.Generator) -> Row:
             status = None
             while status is None:
                 more = made < kills
-                there = bool(checkpoint.checkpoints(cut / "run"))
+                before = checkpoint.checkpoints(cut / "run")[:1]
                 status = start([*words, "--out", str(cut), "--resume"], cut, rng.uniform(0, span) if more else None)
                 made += status is None
                 in_training += status is None and (cut / "run" / "metrics.jsonl").is_file()
-                lost += there and not checkpoint.checkpoints(cut / "run")
+                lost += bool(before) and not checkpoint.checkpoints(cut / "run")
             runs += 1
+            if status == 0 and before and resumed_at(cut / "run") != before[0].name:
+                lost += 1  # it began elsewhere than at its newest checkpoint
             if status != 0:
                 lost += 1
                 print((cut / "log.txt").read_text(encoding="utf-8"), file=sys.stderr)

@@ -20,14 +20,19 @@ from qladder.runners.runs import find_runs
 
 
 def pack(folder: Path, file: Path) -> int:
-    """How many runs `file` holds now, one line each, sorted by name; UserError where `folder` holds none."""
-    lines = []
-    for run in sorted(find_runs([folder]).runs, key=lambda run: run.folder.name):
+    """How many runs `file` holds now, one line each, sorted by name; UserError where `folder` holds none.
+
+    Runs that were in the file and are not in the folder stay.
+    """
+    old = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    lines = {json.loads(line)["name"]: line + "\n" for line in old}
+    for run in find_runs([folder]).runs:
         config = tomllib.loads((run.folder / "config.toml").read_text(encoding="utf-8"))
         parts = {name: json.loads((run.folder / f"{name}.json").read_text("utf-8")) for name in ("manifest", "summary")}
         if run.exit_reason == "finished":
-            lines.append(json.dumps({"name": run.folder.name, "config": config, **parts}, separators=(",", ":")) + "\n")
-    file.write_text("".join(lines), encoding="utf-8")
+            told = {"name": run.folder.name, "config": config, **parts}
+            lines[run.folder.name] = json.dumps(told, separators=(",", ":")) + "\n"
+    file.write_text("".join(line for _, line in sorted(lines.items())), encoding="utf-8")
     return len(lines)
 
 
@@ -37,11 +42,11 @@ def unpack(file: Path, folder: Path) -> int:
     for line in file.read_text(encoding="utf-8").splitlines():
         kept = json.loads(line)
         run = folder / kept["name"]
-        if run.exists():
+        if (run / "summary.json").exists():
             continue
-        run.mkdir(parents=True)
+        run.mkdir(parents=True, exist_ok=True)
         (run / "config.toml").write_text(tomli_w.dumps(kept["config"]), encoding="utf-8")
-        for name in ("manifest", "summary"):
+        for name in ("manifest", "summary"):  # the summary last: without it a run is not there
             write_json(run / f"{name}.json", kept[name])
         made += 1
     return made

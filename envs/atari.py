@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import ale_py
 import gymnasium
@@ -70,6 +71,7 @@ class AtariEnv:
         self._seeds = np.array(seeds, np.int64)
         self._seedings = np.full(num_envs, -1)  # how often each was seeded, its start not counted
         self._actions = [bytearray() for _ in seeds]  # since each was seeded last
+        self._trails = [0 for _ in seeds]  # of all that each showed since
         self._obs: Any = np.zeros(0)
         self._num_actions = int(self._vector.single_action_space.n)
         self._limit = NEVER if limit is None else limit
@@ -89,6 +91,7 @@ class AtariEnv:
             frames_per_step=protocol.frame_skip,
             max_episode_steps=limit,
         )
+        self._stacked = self.spec.stack > 1
 
     def reset(self) -> Any:
         self._seedings[:] = -1
@@ -111,6 +114,8 @@ class AtariEnv:
         last = terminated | (self._steps >= self._limit)
         cut = terminated | (info["lives"] < self._lives) if self._count_lives else terminated
         self._obs, self._lives = next_obs, info["lives"]
+        for i, frames in enumerate(next_obs):
+            self._trails[i] = crc32(reward[i : i + 1], crc32(frames[-1] if self._stacked else frames, self._trails[i]))
         if last.any():
             self._start(last)
         discount = np.where(cut, np.float32(0), np.float32(1))
@@ -121,7 +126,7 @@ class AtariEnv:
             "seedings": self._seedings.copy(),
             "actions": np.frombuffer(b"".join(self._actions), np.uint8),
             "lengths": np.array([len(actions) for actions in self._actions]),
-            "led_to": fingerprint(self._obs, self._lives, self._steps),
+            "led_to": fingerprint(self._obs, self._lives, self._steps, self._trails),
         }
 
     def resume(self, state: dict[str, Any]) -> Any:
@@ -138,7 +143,7 @@ class AtariEnv:
                 self._seed(begins)
             if t < longest:
                 self.step(played[t])
-        found = fingerprint(self._obs, self._lives, self._steps)
+        found = fingerprint(self._obs, self._lives, self._steps, self._trails)
         check_same(self.spec.id, "its environments", int(lengths.sum()), found, state["led_to"])
         return self._obs
 
@@ -166,7 +171,7 @@ class AtariEnv:
         self._lives = info["lives"]
         self._steps[which] = 0
         for i in np.flatnonzero(which):
-            self._actions[i] = bytearray()
+            self._actions[i], self._trails[i] = bytearray(), 0
 
     def close(self) -> None:
         """Ends the threads."""

@@ -7,6 +7,7 @@ import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import gymnasium
 import numpy as np
@@ -95,7 +96,7 @@ class GymEnv:
         self._env, self._seed, self._stream, self._index = env, seed, stream, index
         self._episode, self._steps, self._episode_seed = -1, 0, 0
         self._actions: array[int] = array("q")  # of this episode
-        self._rewards = 0.0  # of this episode
+        self._trail = 0  # of all that this episode showed
         self._obs: Any = 0
         self._number = _numbering(env.observation_space)
         self._first_action = int(env.action_space.start) if isinstance(env.action_space, spaces.Discrete) else 0
@@ -108,7 +109,7 @@ class GymEnv:
     def reset(self) -> Any:
         self._episode += 1
         self._episode_seed = integer(self._seed, self._stream, self._index, self._episode)
-        self._actions, self._rewards = array("q"), 0.0
+        self._actions, self._trail = array("q"), 0
         try:
             obs, _ = self._env.reset(seed=self._episode_seed)
         except Exception as error:
@@ -130,7 +131,8 @@ class GymEnv:
         if terminated or truncated:
             return TimeStep(self.reset(), reward, 0.0 if terminated else 1.0, True, next_obs)
         self._actions.append(action)
-        self._rewards += reward
+        seen = next_obs if self._num_states else crc32(next_obs)
+        self._trail = hash((self._trail, seen, reward))
         self._obs = next_obs
         return TimeStep(next_obs, reward, 1.0, False, next_obs)
 
@@ -139,7 +141,7 @@ class GymEnv:
             "episode": self._episode,
             "steps": self._steps,
             "actions": np.array(self._actions, np.int64),
-            "led_to": fingerprint(self._obs, self._rewards),
+            "led_to": fingerprint(self._obs, self._trail),
         }
 
     def resume(self, state: dict[str, Any]) -> Any:
@@ -147,7 +149,7 @@ class GymEnv:
         self.reset()
         for action in state["actions"].tolist():
             self.step(action)
-        found = fingerprint(self._obs, self._rewards) if self._episode == state["episode"] else "another episode"
+        found = fingerprint(self._obs, self._trail) if self._episode == state["episode"] else "another episode"
         self._steps = state["steps"]
         check_same(self.spec.id, f"episode {state['episode']}", len(state["actions"]), found, state["led_to"])
         return self._obs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,8 +37,8 @@ class Store(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse; ValueError, with nothing changed, where the state is of other observations."""
 
-    def copy_out(self, first: int, end: int) -> dict[str, Any]:
-        """What the slots from `first` up to `end` hold, as arrays; views where they can be."""
+    def copy_out(self, first: int, end: int) -> Mapping[str, Any]:
+        """What the slots from `first` up to `end` hold, as arrays: views, or put together when they are looked at."""
 
     def copy_in(self, first: int, end: int, arrays: Mapping[str, Any]) -> None:
         """The inverse; ValueError where the arrays are not of so many slots."""
@@ -174,14 +174,8 @@ class DeflatedStore:
         self._set_dictionary(state["dictionary"].tobytes())
         self._candidates, self._seen = state["candidates"].tobytes(), state["seen"]
 
-    def copy_out(self, first: int, end: int) -> dict[str, Any]:
-        blobs = self._blobs[first:end]
-        lengths = np.array([len(blob) for blob in blobs], np.int64)
-        return {
-            "deflated": np.frombuffer(b"".join(blobs), np.uint8),
-            "lengths": lengths,
-            "plain": self._plain[first:end],
-        }
+    def copy_out(self, first: int, end: int) -> Mapping[str, Any]:
+        return _Joined(self._blobs, self._plain, first, end)
 
     def copy_in(self, first: int, end: int, arrays: Mapping[str, Any]) -> None:
         data, lengths = arrays["deflated"].tobytes(), arrays["lengths"]
@@ -212,6 +206,25 @@ class DeflatedStore:
     def _read(self, slot: int) -> bytes:
         blob = self._blobs[slot]
         return self._inflate[bool(self._plain[slot])].copy().decompress(blob) if blob else bytes(self._bytes)
+
+
+class _Joined(Mapping[str, Any]):
+    """The blobs of some slots as arrays, put together only when one is asked for: those of all slots are gigabytes."""
+
+    def __init__(self, blobs: list[bytes], plain: Any, first: int, end: int) -> None:
+        self._blobs, self._plain, self._slots = blobs, plain, slice(first, end)
+
+    def __getitem__(self, key: str) -> Any:
+        blobs = self._blobs[self._slots]
+        if key == "deflated":
+            return np.frombuffer(b"".join(blobs), np.uint8)
+        return {"lengths": np.array([len(blob) for blob in blobs], np.int64), "plain": self._plain[self._slots]}[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("deflated", "lengths", "plain"))
+
+    def __len__(self) -> int:
+        return 3
 
 
 def make_store(compression: str, device: str, size: int, shape: tuple[int, ...], dtype: Any) -> Store:

@@ -8,7 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from qladder.runners.segments import NAME as SEGMENTS
 from qladder.runners.segments import Segments, Stored, check_finite, fsync, sha256
 
 KEEP = 2
+FILES = ("arrays.npz", "state.json")
+DAMAGE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
 
 
 class BadCheckpointError(Exception):
@@ -32,7 +34,7 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any], segments: Segmen
 
     Raises:
         DivergedError: a number in it is not finite; nothing was written.
-        StorageError: it cannot be written; nothing was.
+        StorageError: it cannot be written; those before it are as they were.
     """
     parent = run / "checkpoints"
     final = parent / f"step-{agent_steps:012d}"
@@ -40,10 +42,10 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any], segments: Segmen
         return final
     segments = Segments(parent) if segments is None else segments
     files = _Files(segments)
-    for half_written in parent.glob(".writing-*"):
-        shutil.rmtree(half_written)
     beside = parent / f".writing-{os.getpid()}"
     try:
+        for half_written in parent.glob(".writing-*"):
+            shutil.rmtree(half_written)
         tree = _flatten(state, files)
         segments.commit()
         _commit(beside, final, files, json.dumps(tree))
@@ -98,23 +100,29 @@ def drop_after(run: Path, agent_steps: int) -> None:
             shutil.rmtree(path)
 
 
-def load(checkpoint: Path, segments: Segments | None = None) -> dict[str, Any]:
+def load(checkpoint: Path, segments: Segments | None = None, *, shared: bool = True) -> dict[str, Any]:
     """The state of a checkpoint, verified before anything of it is used; `segments` get to know those it refers to.
 
+    Those are not looked at unless `shared`: for who needs no replay.
+
     Raises:
-        BadCheckpointError: a file is missing, unreadable, or not the one that was written.
+        BadCheckpointError: a file is missing, damaged, or not the one that was written.
+        StorageError: a file is there and cannot be read.
     """
     try:
         manifest = json.loads((checkpoint / "manifest.json").read_text())
-        for name, digest in manifest["sha256"].items():
-            _verify(checkpoint / name, digest)
-        for name, digest in manifest["segments"].items():
+        for name in FILES:
+            _verify(checkpoint / name, manifest["sha256"][name])
+        for name, digest in manifest["segments"].items() if shared else ():
             _verify(checkpoint.parent / SEGMENTS / name, digest)
         tree = json.loads((checkpoint / "state.json").read_text())
+        found = _Found(checkpoint.parent, manifest["segments"], segments or Segments(checkpoint.parent))
         with np.load(checkpoint / "arrays.npz", allow_pickle=False) as arrays:
-            return _restore(tree, arrays, checkpoint.parent, segments or Segments(checkpoint.parent))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            return _restore(tree, arrays, found)
+    except DAMAGE as error:
         raise BadCheckpointError(f"{checkpoint}: {error}") from error
+    except OSError as error:
+        raise StorageError(f"{checkpoint} cannot be read: {error.strerror or error}") from error
 
 
 def _verify(path: Path, digest: str) -> None:
@@ -149,19 +157,29 @@ def _keep(array: Any, arrays: dict[str, Any], where: str) -> str:
     return name
 
 
-def _restore(tree: Any, arrays: Any, parent: Path, segments: Segments) -> Any:
+class _Found(NamedTuple):
+    """Where the segments of a checkpoint are, and who gets to know them."""
+
+    parent: Path
+    hashes: Mapping[str, str]
+    segments: Segments
+
+
+def _restore(tree: Any, arrays: Any, found: _Found) -> Any:
     if isinstance(tree, list):
-        return [_restore(v, arrays, parent, segments) for v in tree]
+        return [_restore(v, arrays, found) for v in tree]
     if not isinstance(tree, dict):
         return tree
     if "$segment" in tree:
         told = tree["$segment"]
-        segments.know(told)
-        return Versioned(version=told["version"], settled=True, arrays=Stored(parent / SEGMENTS / told["file"]))
+        if found.hashes[told["file"]] != told["sha256"]:
+            raise ValueError(f"segment {told['file']} of another hash than was verified")
+        found.segments.know(told)
+        return Versioned(version=told["version"], settled=True, arrays=Stored(found.parent / SEGMENTS / told["file"]))
     if "$array" in tree:
         return arrays[tree["$array"]]
     if "$tensor" in tree:
         import torch
 
         return torch.from_numpy(arrays[tree["$tensor"]])
-    return {k: _restore(v, arrays, parent, segments) for k, v in tree.items()}
+    return {k: _restore(v, arrays, found) for k, v in tree.items()}

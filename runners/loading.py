@@ -70,6 +70,15 @@ def set_up_torch(config: Config) -> str:
     return "cuda" if config.run.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def torch_threads(config: Config) -> int:
+    """How many threads the run's arithmetic has."""
+    if not _uses_torch(config):
+        return 1
+    import torch
+
+    return torch.get_num_threads()
+
+
 @contextlib.contextmanager
 def flushed_denormals(config: Config) -> Iterator[None]:
     """Meanwhile torch takes for 0 what is too small to be a normal number; from here on, in threads it has not started.
@@ -104,7 +113,7 @@ def restore(
     """
     for path in checkpoint.checkpoints(folder):
         try:
-            state = checkpoint.load(path, segments)
+            state = checkpoint.load(path, segments, shared=replay)
         except checkpoint.BadCheckpointError as error:
             say(f"{error}; trying the one before")
             continue

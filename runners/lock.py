@@ -7,9 +7,11 @@ import os
 import socket
 from pathlib import Path
 
-from qladder.envs.errors import LostLockError, UserError
+from qladder.envs.errors import LostLockError, StorageError, UserError
+from qladder.runners.progress import say
 
 NAME = ".lock"
+LENGTH = 120  # bytes of the file, always, so that it is never half written
 
 
 class RunLock:
@@ -20,38 +22,50 @@ class RunLock:
 
     Raises:
         UserError: another process holds it.
+        StorageError: the file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
-        self._file = self._path.open("a+", encoding="utf-8")
+        self._folder, self._path = folder, folder / NAME
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _, pid, host = self._read()
-            self._file.close()
-            raise UserError(
-                f"{folder}: process {pid} on {host} is at work on this run; --name starts another"
-            ) from None
-        self.generation = self._read()[0] + 1
-        self._file.truncate(0)
-        self._file.write(f"{self.generation} {os.getpid()} {socket.gethostname()}\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StorageError(f"{self._path}: {error.strerror}") from error
+        try:
+            self._take()
+        except BaseException:
+            os.close(self._file)
+            raise
 
     def check(self) -> None:
         """LostLockError where another process has started on the run since; before anything is committed."""
         found, pid, host = self._read()
         if found != self.generation:
-            raise LostLockError(
-                f"{self._path.parent}: process {pid} on {host} has taken this run over; nothing written"
-            )
+            raise LostLockError(f"{self._folder}: process {pid} on {host} has taken this run over; nothing written")
 
     def __enter__(self) -> RunLock:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
+        os.close(self._file)
+
+    def _take(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _, pid, host = self._read()
+            raise UserError(
+                f"{self._folder}: process {pid} on {host} is at work on this run; --name starts another"
+            ) from None
+        except OSError as error:
+            say(f"{self._path}: this file system knows no locks ({error.strerror}); two processes would notice late")
+        self.generation = self._read()[0] + 1
+        line = f"{self.generation} {os.getpid()} {socket.gethostname()[:80]}".ljust(LENGTH - 1) + "\n"
+        try:
+            os.pwrite(self._file, line.encode(), 0)
+            os.fsync(self._file)
+        except OSError as error:
+            raise StorageError(f"{self._path}: {error.strerror}") from error
 
     def _read(self) -> tuple[int, str, str]:
         words = self._path.read_text(encoding="utf-8").split() if self._path.exists() else []

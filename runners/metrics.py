@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from qladder.agents.schedules import Clocks
 from qladder.envs.errors import StorageError, UserError
+from qladder.runners.run_folder import write_text
 
 
 class Metrics:
@@ -72,7 +74,11 @@ class Metrics:
         return record
 
     def mark(self) -> dict[str, Any]:
-        """How much was written so far, and its SHA-256."""
+        """How much was written so far, all of it on the disk now, and its SHA-256; StorageError where it is not."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise StorageError(f"{self._file.name}: {error.strerror}") from error
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
 
     def close(self) -> None:
@@ -120,7 +126,5 @@ def _cut(path: Path, agent_steps: int, mark: Mapping[str, Any] | None) -> set[st
             kept.append(line + "\n")
         if record["agent_steps"] == agent_steps:
             there.update(record)
-    beside = path.with_suffix(".writing")
-    beside.write_text("".join(kept), encoding="utf-8")
-    beside.replace(path)
+    write_text(path, "".join(kept))
     return there

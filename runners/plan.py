@@ -61,8 +61,7 @@ def plan(
         "memory_bytes": replay_bytes,
         "available_bytes": available(),
         "checkpoint_bytes": state_bytes + saved,
-        "disk_bytes": state_bytes * (checkpoint.KEEP + 1)
-        + 2 * saved,  # two whole replays at most
+        "disk_bytes": state_bytes * (checkpoint.KEEP + 1) + 2 * saved,  # two whole replays at most
         "steps_per_second": rate,
         "updates_per_second": updates,
         "hours": run.steps / rate / 3600 if run.episodes is None else None,

@@ -42,7 +42,7 @@ def write_config(path: Path, config: Config) -> None:
     """The resolved settings; `qladder train --config` on this file repeats the run."""
     import tomli_w
 
-    _write(path / "config.toml", tomli_w.dumps(config.table()))
+    write_text(path / "config.toml", tomli_w.dumps(config.table()))
 
 
 def settings_hash(config: Config) -> str:
@@ -62,8 +62,13 @@ def _shared(table: Table) -> Table:
     return {**table, "run": {k: v for k, v in table["run"].items() if k not in own}}
 
 
-def identity(config: Config, device: str, learner: str | None) -> dict[str, Any]:
-    """Everything that may explain a difference between two runs; `learner`: back end of a deep agent's updates."""
+def identity(config: Config, device: str, threads: int, learner: str | None) -> dict[str, Any]:
+    """Everything that may explain a difference between two runs.
+
+    Args:
+        threads: of torch, as they are; 1 where it is not used.
+        learner: back end of a deep agent's updates.
+    """
     atari = config.env.id.startswith("ALE/")
     rom: dict[str, str] = {}
     if atari:
@@ -81,7 +86,7 @@ def identity(config: Config, device: str, learner: str | None) -> dict[str, Any]
         **provenance(),
         "device": device,
         "learner": learner,
-        "threads": config.run.threads,
+        "threads": threads,
         "command_line": " ".join(["qladder", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "ended": None,
@@ -99,7 +104,7 @@ def drift(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         "machine.processor",
         *(f"versions.{n}" for n in now["versions"]),
     ]
-    names += ["git.commit", *(["machine.cores"] if now["threads"] == 0 else [])]
+    names += ["git.commit", "git.changes"]
     pairs = {name: (_at(before, name), _at(now, name)) for name in names}
     return [f"{name} was {old} and is {new} now" for name, (old, new) in pairs.items() if old != new]
 
@@ -155,10 +160,11 @@ def curve_point(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """A JSON file that is there whole or not at all; StorageError where it cannot be written."""
-    _write(path, json.dumps(value, indent=1))
+    write_text(path, json.dumps(value, indent=1))
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """A file that is there whole or not at all; StorageError where it cannot be written."""
     beside = path.with_name(f".{path.name}.writing")
     try:
         beside.write_text(text, encoding="utf-8")
@@ -202,7 +208,12 @@ def _git() -> dict[str, Any] | None:
         ).stdout.strip()
 
     try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+        changes = ask("diff", "HEAD")
+        return {
+            "commit": ask("rev-parse", "HEAD"),
+            "dirty": bool(ask("status", "--porcelain")),
+            "changes": hashlib.sha256(changes.encode()).hexdigest()[:12] if changes else None,  # of tracked files
+        }
     except (OSError, subprocess.SubprocessError):
         return None
 

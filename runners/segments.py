@@ -67,17 +67,24 @@ class Segments:
     def _write(self, name: str, part: Versioned) -> dict[str, Any]:
         self._folder.mkdir(parents=True, exist_ok=True)
         beside = self._folder / f".writing-{os.getpid()}"
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as file:
+        try:
+            self._fill(beside, name, part)
+            digest = sha256(beside)
+            path = self._folder / f"{name}-{part['version']}-{digest[:12]}.npz"
+            beside.rename(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        self._new.append(path)
+        return {"name": name, "version": part["version"], "file": path.name, "sha256": digest}
+
+    def _fill(self, path: Path, name: str, part: Versioned) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as file:
             for key, values in part["arrays"].items():
                 array = values.cpu().numpy() if hasattr(values, "cpu") else values
                 check_finite(f"{name}.{key}", array)
                 with file.open(f"{key}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, array, allow_pickle=False)
-        digest = sha256(beside)
-        path = self._folder / f"{name}-{part['version']}-{digest[:12]}.npz"
-        beside.rename(path)
-        self._new.append(path)
-        return {"name": name, "version": part["version"], "file": path.name, "sha256": digest}
 
 
 class Stored(Mapping[str, Any]):

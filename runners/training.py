@@ -22,6 +22,7 @@ from qladder.runners.loading import (
     make_agent,
     make_environment,
     set_up_torch,
+    torch_threads,
 )
 from qladder.runners.lock import RunLock
 from qladder.runners.loop import Begin, Episodes, Moment, Ratio, interact
@@ -72,7 +73,7 @@ def train(
             that holds everything.
         allow_drift: resume also with other versions, threads or hardware, or where environments went elsewhere when
             their actions were taken again; both are recorded in the manifest.
-        until: stop at this many agent steps, as if told to.
+        until: stop at this many agent steps, saved but not evaluated.
         progress: show progress on standard error.
 
     Raises:
@@ -89,7 +90,7 @@ def train(
     run = _Run(resolved, folder, resume=resume, progress=progress)
     with RunLock(folder) as lock:
         run.begin(lock, resume=resume, allow_drift=allow_drift)
-        return run.go(until or resolved.run.steps)
+        return run.go(until)
 
 
 class _Run:
@@ -118,7 +119,7 @@ class _Run:
         self._latest: LearnMetrics | None = None
         self._episodes = Episodes(self._env)
         self._begin: Begin | None = None
-        self._manifest = identity(config, self._device, getattr(self._agent, "learner", None))
+        self._manifest = identity(config, self._device, torch_threads(config), getattr(self._agent, "learner", None))
         self._progress = Progress(config, enabled=progress)
         self._evaluating = 0.0
 
@@ -128,11 +129,12 @@ class _Run:
         if resume:
             self._resume(allow_drift)
         self._metrics = Metrics(self._folder, keep_until=self._agent_steps if resume else None, mark=self._mark)
+        checkpoint.drop_after(self._folder, self._agent_steps)
         self._curve = [curve_point(line) for line in read_metrics(self._folder) if "eval/return" in line]
         self._started = self._logged_at = time.monotonic()
         self._logged_steps = self._agent_steps
 
-    def go(self, until: int) -> Result:
+    def go(self, until: int | None) -> Result:
         """To the end, or to `until` agent steps; what `train` returns."""
         config, run = self._config, self._config.run
         if not self._done():  # the result of a shorter run is none of this one's
@@ -176,7 +178,7 @@ class _Run:
             "evaluation": final,
         }
 
-    def _train(self, stop: Stop, until: int) -> str:
+    def _train(self, stop: Stop, until: int | None) -> str:
         run = self._config.run
         if self._done():
             return "finished"
@@ -189,7 +191,8 @@ class _Run:
         if self._config.replay is not None and run.checkpoint_replay:
             every[self._spool] = SPOOL_EVERY
         due = {action: (self._agent_steps // period + 1) * period for action, period in every.items()}
-        next_due = min(*due.values(), run.steps, until)
+        end = run.steps if until is None else min(until, run.steps)
+        next_due = min(*due.values(), end)
         episodes, limit = self._episodes, run.episodes
         clip = self._config.protocol.clip_rewards
         moments = interact(self._env, self._agent, ratio, clip, self._agent_steps, self._begin)
@@ -202,15 +205,15 @@ class _Run:
                 self._take(moment)
                 if over or moment.agent_steps >= run.steps:
                     self._log()
-                    return "finished" if until >= run.steps else "stopped"  # whoever called saves and evaluates
+                    return "finished" if until is None else "stopped"  # whoever called saves and evaluates
                 for action, period in every.items():
                     if moment.agent_steps >= due[action]:
                         action()
                         due[action] = (moment.agent_steps // period + 1) * period
-                next_due = min(*due.values(), run.steps, until)
+                next_due = min(*due.values(), end)
                 if stop.signal is not None:
                     return stop.reason
-                if moment.agent_steps >= until:
+                if moment.agent_steps >= end:
                     return "stopped"
         raise AssertionError("the loop has no end of its own")
 
@@ -266,6 +269,7 @@ class _Run:
         self._add_to_curve(mean)
 
     def _add_to_curve(self, mean: float) -> None:
+        self._lock.check()
         if not self._curve or self._curve[-1]["agent_steps"] < self._agent_steps:  # else a resumed run is at its end
             values = {"eval/return": mean, "time/seconds": self._seconds}
             self._curve.append(curve_point(self._metrics.write(self._clocks, self._episodes.count, values)))
@@ -317,8 +321,8 @@ class _Run:
         self._agent_steps, self._updates, self._latest = run["agent_steps"], run["updates"], run["latest"]
         self._seconds_before, self._mark = state["time"]["seconds"], state["time"]["metrics"]
         self._episodes.load_state_dict(state["episodes"])
-        checkpoint.drop_after(folder, self._agent_steps)
         if self._done():
+            self._manifest["resumed"] = record(folder, self._agent_steps, changed, exact=True)
             return
         self._begin = begin_again(self._env, state["env"], changed, allow_drift)
         if self._begin is None:

@@ -15,7 +15,7 @@ from qladder.envs.errors import UserError
 from qladder.runners import checkpoint
 from qladder.runners.loading import run_config
 from qladder.runners.resume import is_exact
-from qladder.runners.run_folder import drift
+from qladder.runners.run_folder import drift, provenance
 from qladder.runners.runs import read_metrics
 from qladder.runners.segments import NAME as SEGMENTS
 from qladder.runners.training import train
@@ -27,7 +27,8 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
     """Does the steps up to the newest good checkpoint again; what `qladder verify --json` prints.
 
     It begins at the oldest checkpoint that is kept, or at the start of the run where there is only one, and compares
-    all measurements on the way (but those of `time/`) and the state at the end. The final evaluation is not made.
+    all measurements on the way and the state at the end. Not compared are those of `time/`, the evaluation at the end
+    of a finished run, and what stands where the run was once stopped or at its end before it was made longer.
 
     Raises:
         UserError: no run, no checkpoint, a run that cannot be repeated from where it would begin, or one that was made
@@ -43,12 +44,17 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
         raise UserError(
             f"{folder}: its checkpoints hold no replay (run.checkpoint_replay); --from-start does it all again"
         )
+    made = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    changed = drift(made, {**made, **provenance()})
+    if changed and not allow_drift:
+        raise UserError(f"{folder}: {'; '.join(changed)} (--allow-drift compares all the same)")
     start, end = 0 if begin is None else _agent_steps(begin), _agent_steps(good[0])
     with tempfile.TemporaryDirectory(prefix="qladder-verify-") as place:
         again = Path(place) / "run"
         again.mkdir()
         for name in ("config.toml", "manifest.json", *(["metrics.jsonl"] if begin else [])):
-            shutil.copy(folder / name, again)
+            if (folder / name).exists():
+                shutil.copy(folder / name, again)
         if begin is not None:
             shutil.copytree(begin, again / "checkpoints" / begin.name)
             (again / "checkpoints" / SEGMENTS).mkdir()
@@ -56,8 +62,9 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
                 (again / "checkpoints" / SEGMENTS / segment.name).symlink_to(segment.resolve())
         train(config=folder / "config.toml", out=place, name="run", resume=True, allow_drift=allow_drift, until=end)
         differing = differences(good[0], checkpoint.checkpoints(again)[0])
-        records, done_again = (_between(path, start, end, config.run.steps) for path in (folder, again))
-        changed = drift(*(json.loads((path / "manifest.json").read_text("utf-8")) for path in (folder, again)))
+        stops = {resumed["agent_steps"] for resumed in made.get("resumed", [])}
+        records, done_again = (_between(path, start, end, stops) for path in (folder, again))
+        changed = drift(made, json.loads((again / "manifest.json").read_text(encoding="utf-8")))
     compared = {"from": start, "to": end, "measurements": len(records), "differing": differing[:5], "drift": changed}
     return {"identical": not differing and records == done_again, "compared": compared}
 
@@ -85,10 +92,10 @@ def measurements(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if not k.startswith("time/")} for record in read_metrics(run)]
 
 
-def _between(run: Path, start: int, end: int, steps: int) -> list[str]:
-    """Measurements after `start` and up to `end` agent steps, without the evaluation of the end."""
-    within = (record for record in measurements(run) if start < record["agent_steps"] <= end)
-    return [json.dumps(record) for record in within if record["agent_steps"] < steps or "eval/return" not in record]
+def _between(run: Path, start: int, end: int, stops: set[int]) -> list[str]:
+    """Measurements after `start` and up to `end` agent steps, but for those at `stops` and evaluations at the end."""
+    within = (m for m in measurements(run) if start < m["agent_steps"] <= end and m["agent_steps"] not in stops)
+    return [json.dumps(m) for m in within if m["agent_steps"] < end or "eval/return" not in m]
 
 
 def _differences(a: Any, b: Any, where: str = "") -> list[str]:

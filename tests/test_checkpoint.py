@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from qladder.envs.errors import DivergedError
+from qladder.envs.errors import DivergedError, StorageError
 from qladder.runners import checkpoint
 from qladder.runners.checkpoint import BadCheckpointError
 
@@ -124,4 +126,25 @@ def test_nothing_is_pickled_and_nothing_pickled_is_read(tmp_path: Path) -> None:
     manifest["sha256"]["arrays.npz"] = hashlib.sha256((path / "arrays.npz").read_bytes()).hexdigest()
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BadCheckpointError, match="allow_pickle"):
+        checkpoint.load(path)
+
+
+def test_what_cannot_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint.save(tmp_path, 7, STATE)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "sha256", unreadable)
+        with pytest.raises(StorageError, match="cannot be read: Too many open files"):
+            checkpoint.load(path)
+    assert checkpoint.load(path)["steps"] == 7
+
+
+def unreadable(path: Path) -> str:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+
+@pytest.mark.parametrize("manifest", ["null", "[]", '{"sha256": []}', '{"sha256": {}, "segments": {}}', "{}"])
+def test_a_manifest_that_vouches_for_nothing_is_refused(manifest: str, tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, 7, STATE)
+    (path / "manifest.json").write_text(manifest)
+    with pytest.raises(BadCheckpointError):
         checkpoint.load(path)

@@ -12,7 +12,7 @@ import pytest
 from killing import DEEP, EIGHT, SEQUENCES, SMALL, Killed, check_same, go
 
 from qladder.envs import atari
-from qladder.envs.errors import UserError
+from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.envs.make import make_env
 from qladder.runners import checkpoint
 from qladder.runners.config import resolve
@@ -74,11 +74,14 @@ def test_killed_twice_it_ends_as_if_it_never_was(agent: str, env: str, settings:
     ("agent", "env", "settings"),
     [
         ("dqn", "ALE/Pong-v5", {"env": {"num_envs": 1}}),
-        ("rainbow", "ALE/Breakout-v5", {"agent": {"support": [-10.0, 10.0]}}),
+        ("rainbow", "ALE/Breakout-v5", {"agent": {"support": [-10.0, 10.0]}, "env": {"num_envs": 2}}),
     ],
 )
-def test_games_that_were_cut_off_go_on(agent: str, env: str, settings: Table, tmp_path: Path) -> None:
-    """Up to a checkpoint: an evaluation by the protocol would take minutes."""
+def test_games_that_were_cut_off_go_on(
+    agent: str, env: str, settings: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to a checkpoint: an evaluation by the protocol would take minutes. Breakout ends some games until then."""
+    monkeypatch.setattr(atari, "RESEED_AFTER", 100)
     settings = merge(PIXELS, settings)
     for out, *kills in (("whole", 460), ("cut", 250, 260)):
         for start, kill_at in enumerate(kills):
@@ -124,7 +127,7 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run" / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["versions"]["numpy"] = "1.0.0"
-    manifest["git"] = {"commit": "0123abc", "dirty": False}
+    manifest["git"] = {**(manifest["git"] or {}), "commit": "0123abc"}
     path.write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(UserError, match=r"versions.numpy was 1.0.0 and is .* git.commit was 0123abc and is"):
         go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True)
@@ -202,3 +205,69 @@ def test_an_environment_that_was_just_seeded_again_has_nothing_to_play(monkeypat
             break
     assert sorted(env.state_dict()["lengths"])[0] == 0
     assert np.array_equal(other.resume(env.state_dict()), step.obs)
+
+
+class Forgetful(Chance):
+    """Two states by chance: at any one place a repetition often agrees, on its way there it does not."""
+
+    observation_space = gymnasium.spaces.Discrete(2)
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        return int(self.rng.integers(2)), 0.0, False, False, {}
+
+
+gymnasium.register("Forgetful-v0", Forgetful, max_episode_steps=400)
+
+
+def test_all_that_was_seen_on_the_way_is_compared() -> None:
+    def make() -> Any:
+        return make_env("Forgetful-v0", resolve("q-learning", "FrozenLake-v1", {}).protocol, seed=0)
+
+    for _ in range(20):
+        env = make()
+        env.reset()
+        for _ in range(60):
+            env.step(0)
+        with pytest.raises(EnvironmentFaultError, match="not deterministic"):
+            make().resume(env.state_dict())
+
+
+def test_another_number_of_threads_is_a_change(tmp_path: Path) -> None:
+    settings = merge(SMALL, {**DEEP, "run": {**DEEP["run"], "threads": 1}})
+    with pytest.raises(Killed):
+        go(tmp_path, "dqn", "CartPole-v1", settings, kill_at=800)
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    assert manifest["threads"] == 1
+    path.write_text(json.dumps({**manifest, "threads": 7}), encoding="utf-8")
+    with pytest.raises(UserError, match="threads was 7 and is 1 now"):
+        go(tmp_path, "dqn", "CartPole-v1", settings, resume=True)
+
+
+def test_every_resume_is_told_also_one_that_only_evaluates(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, kill_at=700)
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**manifest, "device": "abacus"}), encoding="utf-8")
+    go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True, allow_drift=True)
+    go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
+    told = json.loads(path.read_text(encoding="utf-8"))["resumed"]
+    assert [(r["agent_steps"], r["exact"], r["drift"]) for r in told] == [
+        (600, False, ["device was abacus and is cpu now"]),
+        (1_200, True, []),
+    ]
+
+
+def test_a_refused_resume_removes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, kill_at=700)
+    run = tmp_path / "run"
+    newest = checkpoint.checkpoints(run)[0]
+    (newest / "state.json").write_text("{}")
+    manifest = (run / "manifest.json").read_text(encoding="utf-8")
+    (run / "manifest.json").write_text(manifest.replace('"device": "cpu"', '"device": "abacus"'), encoding="utf-8")
+    before = sorted(path for path in run.rglob("*") if path.name != ".lock")
+    with pytest.raises(UserError, match="abacus"):
+        go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
+    assert sorted(path for path in run.rglob("*") if path.name != ".lock") == before
