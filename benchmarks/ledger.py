@@ -1,7 +1,7 @@
 """Finished runs of a suite in one file of text, so that it can gather over many sittings; and back into run folders.
 
 `python benchmarks/ledger.py pack runs/deep docs/results/deep.jsonl` writes a line for every finished run: its settings,
-manifest and summary; checkpoints and measurements stay behind. `unpack` makes folders of the lines, and
+manifest (without places) and summary; checkpoints and measurements stay behind. `unpack` makes folders of the lines, and
 `qladder suite deep --out runs/deep` then runs what is missing.
 """
 
@@ -29,6 +29,8 @@ def pack(folder: Path, file: Path) -> int:
     for run in find_runs([folder]).runs:
         config = tomllib.loads((run.folder / "config.toml").read_text(encoding="utf-8"))
         parts = {name: json.loads((run.folder / f"{name}.json").read_text("utf-8")) for name in ("manifest", "summary")}
+        for name in ("command_line", "settings_from"):  # they tell where the run lay
+            parts["manifest"].pop(name, None)
         if run.exit_reason == "finished":
             told = {"name": run.folder.name, "config": config, **parts}
             lines[run.folder.name] = json.dumps(told, separators=(",", ":")) + "\n"

@@ -11,60 +11,21 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from annotated_types import Gt, MinLen
-
-from qladder.envs.errors import UserError, nearest
+from qladder.envs.errors import UserError
 from qladder.runners.compare import Comparison, compare, render_table
-from qladder.runners.config import CONFIGS, Config, resolve
+from qladder.runners.config import Config, resolve
 from qladder.runners.figures import curves_figure
 from qladder.runners.progress import say
 from qladder.runners.report import write_report
 from qladder.runners.run_folder import has_settings, run_name, write_json
 from qladder.runners.runs import find_runs
-from qladder.runners.settings import Table, build, read_toml
+from qladder.runners.settings import Table
 from qladder.runners.stop import Stop, StoppedError
-
-
-@dataclass(frozen=True)
-class Task:
-    """One agent on one environment; `settings` lie over the shipped ones."""
-
-    agent: str
-    env: str
-    label: str = ""
-    """What comparisons call it; by default the agent's name."""
-    steps: Annotated[int, Gt(0)] | None = None
-    """Agent steps."""
-    episodes: Annotated[int, Gt(0)] | None = None
-    """Stop after this many episodes."""
-    at_least: float | None = None
-    """A seed passes with this score."""
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def table(self, seed: int) -> Table:
-        """The settings of one seed, as `train` takes them."""
-        run: Table = {**self.settings.get("run", {}), "seed": seed, "threads": 1}
-        if self.label:
-            run["label"] = self.label
-        if self.steps is not None:
-            run["steps"] = self.steps
-        if self.episodes is not None:
-            run["episodes"] = self.episodes
-            run.setdefault("steps", 1_000_000_000)
-        return {**self.settings, "run": run}
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Tasks, each run with seeds 0, 1, ..."""
-
-    summary: str
-    seeds: Annotated[int, Gt(0)]
-    tasks: Annotated[tuple[Task, ...], MinLen(1)]
+from qladder.runners.suite_file import Suite, Task, load_suite
 
 
 @dataclass(frozen=True)
@@ -157,26 +118,10 @@ def run_suite(
     return SuiteResult(folder, report, comparison, failed, passed)
 
 
-def load_suite(name: str) -> Suite:
-    """A suite by name, or from a TOML file; UserError with the nearest name where there is none."""
-    path = Path(name) if name.endswith(".toml") else CONFIGS / "suites" / f"{name}.toml"
-    names = sorted(p.stem for p in (CONFIGS / "suites").glob("*.toml"))
-    if not path.is_file():
-        raise UserError(f"suite '{name}': there is no such suite{nearest(name, names)} (qladder list suites)")
-    table = read_toml(path)
-    tasks = [_task(t, f"{path.name} task {i + 1}") for i, t in enumerate(table.pop("task", []))]
-    return build(Suite, {**table, "tasks": tasks}, path.name)
-
-
-def _task(table: Table, where: str) -> Table:
-    build(Task, table, where)
-    return table
-
-
 def _jobs(suite: Suite, folder: Path, seeds: int) -> Iterator[Job]:
     taken: dict[Path, int] = {}
     for number, task in enumerate(suite.tasks, start=1):
-        for seed in range(seeds):
+        for seed in range(suite.first_seed, suite.first_seed + seeds):
             config = resolve(task.agent, task.env, task.table(seed))
             job = Job(task, seed, config, folder / run_name(config))
             if taken.setdefault(job.folder, number) != number:

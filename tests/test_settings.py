@@ -13,7 +13,7 @@ from qladder.envs.errors import UserError
 from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
 from qladder.runners.run_folder import settings_hash
 from qladder.runners.settings import merge, parse_flags, read_toml
-from qladder.runners.suite import load_suite
+from qladder.runners.suite_file import load_suite
 
 SECTIONS = ("env", "agent", "replay", "run")
 

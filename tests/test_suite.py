@@ -17,7 +17,8 @@ from qladder.runners import train
 from qladder.runners.config import resolve
 from qladder.runners.run_folder import has_settings, run_name
 from qladder.runners.settings import merge
-from qladder.runners.suite import Job, Task, load_suite, run_suite
+from qladder.runners.suite import Job, run_suite
+from qladder.runners.suite_file import Task, load_suite
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -66,12 +67,68 @@ def test_a_suite_goes_on_from_a_ledger_of_its_runs(place: Path) -> None:
     assert len((place / "runs.jsonl").read_text().splitlines()) == 1
     subprocess.run([*ledger, "unpack", "runs.jsonl", "again"], cwd=place, check=True)
     (run,) = (place / "again").iterdir()
-    for name in ("summary.json", "manifest.json"):
-        assert json.loads((run / name).read_text()) == json.loads((place / "o" / run.name / name).read_text())
+    manifest = json.loads((place / "o" / run.name / "manifest.json").read_text())
+    del manifest["command_line"], manifest["settings_from"]
+    assert json.loads((run / "manifest.json").read_text()) == manifest
+    assert str(place) not in (place / "runs.jsonl").read_text()
+    assert (run / "summary.json").read_text() == (place / "o" / run.name / "summary.json").read_text()
     kept = (run / "summary.json").stat().st_mtime_ns
     second = run_suite(str(place / "tiny.toml"), out=str(place / "again"))
     assert [s["seeds"] for s in second.to_json()["scores"]] == [2]
     assert (run / "summary.json").stat().st_mtime_ns == kept
+
+
+GRID = """
+summary = "trials"
+seeds = 2
+first_seed = 10
+[grid]
+"agent.epsilon.end" = [0.1, 0.2]
+"agent.gamma" = [0.9, 0.95, 1.0]
+[[task]]
+agent = "q-learning"
+env = "FrozenLake-v1"
+steps = 100
+settings = { agent = { gamma = 0.5, step_size = 0.25 } }
+[[task]]
+agent = "sarsa"
+env = "FrozenLake-v1"
+steps = 100
+"""
+
+
+def test_a_grid_gives_every_task_the_same_trials(tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text(GRID)
+    suite = load_suite(str(tmp_path / "grid.toml"))
+    assert len(suite.tasks) == 12
+    assert suite.tasks[1].label == "q-learning epsilon.end=0.1 gamma=0.95"
+    configs = [resolve(task.agent, task.env, task.table(10)) for task in suite.tasks]
+    assert [(c.agent.epsilon.end, c.agent.gamma) for c in configs[:6]] == [
+        (end, gamma) for end in (0.1, 0.2) for gamma in (0.9, 0.95, 1.0)
+    ]
+    assert {c.agent.step_size for c in configs[:6]} == {0.25}
+    assert (configs[7].label, configs[7].agent_name) == ("sarsa epsilon.end=0.1 gamma=0.95", "sarsa")
+    out = tmp_path / "o"
+    result = run_suite(str(tmp_path / "grid.toml"), seeds=1, out=str(out))
+    assert len(result.to_json()["scores"]) == 12
+    assert len(list(out.glob("*__s10/summary.json"))) == 12
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ("gamma = [0.9]", "grid 'gamma': must be 'SECTION.FIELD'"),
+        ('"agent.gamma" = 0.9', "grid 'agent.gamma': must be"),
+        ('"agent.gamma" = []', "grid 'agent.gamma': must be"),
+        ('"agent.gama" = [0.9]', "did you mean 'gamma'"),
+    ],
+)
+def test_a_grid_of_what_there_is_not_is_refused(grid: str, said: str, tmp_path: Path) -> None:
+    task = '[[task]]\nagent = "q-learning"\nenv = "FrozenLake-v1"\nsteps = 9\n'
+    (tmp_path / "s.toml").write_text(f'summary = ""\nseeds = 1\n[grid]\n{grid}\n{task}')
+    with pytest.raises(UserError, match=said):
+        run_suite(str(tmp_path / "s.toml"), out=str(tmp_path / "o"))
+    assert not list(tmp_path.glob("o/*"))
 
 
 def test_a_suite_with_an_unknown_key_is_refused(place: Path) -> None:
