@@ -1,8 +1,8 @@
 """Finished runs of a suite in one file of text, so that it can gather over many sittings; and back into run folders.
 
 `python benchmarks/ledger.py pack runs/deep docs/results/deep.jsonl` writes a line for every finished run: its settings,
-manifest (without places) and summary; checkpoints and measurements stay behind. `unpack` makes folders of the lines, and
-`qladder suite deep --out runs/deep` then runs what is missing.
+manifest (without places) and summary; checkpoints and measurements stay behind. `unpack` makes folders of the lines,
+and `qladder suite deep --out runs/deep` then runs what is missing.
 """
 
 from __future__ import annotations
