@@ -161,7 +161,7 @@ class GymEnv:
         try:
             if self._number is not None:
                 return self._in_range(self._number(obs))
-            array = np.array(obs, self._dtype)
+            array = np.array(obs, self._dtype, order="C")
         except (TypeError, ValueError, OverflowError) as error:
             raise self._fault(f"an observation that is none: {type(error).__name__}: {_first_line(error)}") from error
         if array.shape != self._shape:

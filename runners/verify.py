@@ -51,16 +51,23 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
     start, end = 0 if begin is None else _agent_steps(begin), _agent_steps(good[0])
     with tempfile.TemporaryDirectory(prefix="qladder-verify-") as place:
         again = Path(place) / "run"
-        again.mkdir()
-        for name in ("config.toml", "manifest.json", *(["metrics.jsonl"] if begin else [])):
-            if (folder / name).exists():
-                shutil.copy(folder / name, again)
         if begin is not None:
+            again.mkdir()
+            for name in ("config.toml", "manifest.json", "metrics.jsonl"):
+                if (folder / name).exists():
+                    shutil.copy(folder / name, again)
             shutil.copytree(begin, again / "checkpoints" / begin.name)
             (again / "checkpoints" / SEGMENTS).mkdir()
             for segment in (begin.parent / SEGMENTS).glob("*.npz"):
                 (again / "checkpoints" / SEGMENTS / segment.name).symlink_to(segment.resolve())
-        train(config=folder / "config.toml", out=place, name="run", resume=True, allow_drift=allow_drift, until=end)
+        train(
+            config=folder / "config.toml",
+            out=place,
+            name="run",
+            resume=begin is not None,
+            allow_drift=allow_drift,
+            until=end,
+        )
         differing = differences(good[0], checkpoint.checkpoints(again)[0])
         stops = {resumed["agent_steps"] for resumed in made.get("resumed", [])}
         records, done_again = (_between(path, start, end, stops) for path in (folder, again))

@@ -247,3 +247,31 @@ def test_what_there_is_not_is_said_in_a_line(
     with pytest.raises(UserError, match=said) as error:
         make_env(id, PROTOCOL, seed=0, **options)
     assert "\n" not in str(error.value)
+
+
+class Transposed(gymnasium.Env[Any, Any]):
+    """Pictures whose memory is not in the order of their axes, as a wrapper that transposes them makes them."""
+
+    observation_space = spaces.Box(0, 255, (3, 5, 4), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.pictures = np.random.default_rng(0).integers(0, 256, (9, 5, 4, 3), dtype=np.uint8)
+        self.t = 0
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        self.t = 0
+        return self.pictures[0].transpose(2, 0, 1), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        return self.pictures[self.t].transpose(2, 0, 1), float(action), self.t == 8, False, {}
+
+
+def test_pictures_in_any_order_of_memory_are_played_and_gone_on_with() -> None:
+    env, other = adapted(Transposed()), adapted(Transposed())
+    assert np.array_equal(env.reset(), Transposed().pictures[0].transpose(2, 0, 1))
+    for action in (1, 0, 1, 1, 0):
+        obs = env.step(action).obs
+    assert np.array_equal(obs, Transposed().pictures[5].transpose(2, 0, 1))
+    assert np.array_equal(other.resume(env.state_dict()), obs)
