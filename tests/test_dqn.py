@@ -189,11 +189,14 @@ def test_online_and_target_share_no_memory() -> None:
     assert {v.data_ptr() for v in state["online"].values()}.isdisjoint(v.data_ptr() for v in state["target"].values())
 
 
-def test_adam_has_the_epsilon_that_was_asked_for() -> None:
+@pytest.mark.parametrize("rate", [1.0, torch.tensor(1.0)], ids=["number", "tensor"])
+def test_adam_has_the_epsilon_that_was_asked_for(rate: float | torch.Tensor) -> None:
     weight = torch.tensor([1.0], requires_grad=True)
     weight.grad = torch.tensor([0.1])
-    make_optimizer("adam", [weight], 1.0, 0.5).step()
-    assert weight.item() == pytest.approx(1.0 - 0.1 / (0.1 + 0.5))  # a first step's averages are the gradient's own
+    optimizer = make_optimizer("adam", [weight], rate, 0.5)
+    for steps in (1, 2, 3):  # of one gradient all averages are its own
+        optimizer.step()
+        assert weight.item() == pytest.approx(1.0 - steps * 0.1 / (0.1 + 0.5))
 
 
 def test_rmsprop_has_its_epsilon_inside_the_root() -> None:

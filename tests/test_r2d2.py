@@ -54,6 +54,7 @@ PARTS = [
     ("drqn", {"double": True}, {"n_step": 3}),
     ("drqn", {"rescale": True}, {"burn_in": 2}),
     ("r2d2", {}, {}),
+    ("r2d2", {}, {"burn_in": 1}),  # short enough for what is stored to reach the steps that are learnt from
 ]
 
 
@@ -67,6 +68,7 @@ def test_targets_and_loss_are_those_of_plain_loops(name: str, agent_: dict[str, 
     batch = agent._replay.sample(8)
     assert (batch.mask == 0).any()
     assert batch.reset.any()
+    assert agent._config.initial_state == "zero" or batch.state.any()
     batch = batch._replace(weight=np.linspace(0.25, 1, 8, dtype=np.float32))
     q, frozen = (naive_values(agent, net, batch) for net in (agent._online, agent._target))
     total, steps = 0.0, 0

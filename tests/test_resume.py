@@ -16,6 +16,7 @@ from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.envs.make import make_env
 from qladder.runners import checkpoint
 from qladder.runners.config import resolve
+from qladder.runners.runs import read_metrics
 from qladder.runners.settings import Table, merge
 
 CASES = [
@@ -126,15 +127,19 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
         go(tmp_path, "q-learning", "CliffWalking-v1", settings, kill_at=200)
     path = tmp_path / "run" / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest |= {"device": "other", "learner": "other", "threads": 99, "rom_md5": "other"}
+    manifest["machine"]["processor"] = "other"
     manifest["versions"]["numpy"] = "1.0.0"
-    manifest["git"] = {**(manifest["git"] or {}), "commit": "0123abc"}
+    manifest["git"] = {"commit": "0123abc", "changes": "other"}
     path.write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(UserError, match=r"versions.numpy was 1.0.0 and is .* git.commit was 0123abc and is"):
+    with pytest.raises(UserError, match="--allow-drift lets it") as refused:
         go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True)
+    names = ["device", "learner", "threads", "rom_md5", "machine.processor", "versions.numpy", "git.commit", "git.changes"]
+    assert [line.split(" was ")[0] for line in str(refused.value).removeprefix("--resume: ").split("; ")] == names
     assert json.loads(path.read_text(encoding="utf-8")) == manifest
     go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True, allow_drift=True)
     (resumed,) = json.loads(path.read_text(encoding="utf-8"))["resumed"]
-    assert (resumed["agent_steps"], resumed["exact"], len(resumed["drift"])) == (150, False, 2)
+    assert (resumed["agent_steps"], resumed["exact"], len(resumed["drift"])) == (150, False, len(names))
 
 
 def test_a_replay_that_was_not_saved_is_told(tmp_path: Path) -> None:
@@ -144,6 +149,9 @@ def test_a_replay_that_was_not_saved_is_told(tmp_path: Path) -> None:
     go(tmp_path, "dqn", "CartPole-v1", settings, resume=True)
     (resumed,) = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["resumed"]
     assert (resumed["exact"], resumed["drift"]) == (False, [])
+    counts = [line["episodes"] for line in read_metrics(tmp_path / "run")]
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0]
 
 
 @pytest.mark.parametrize(("protocol", "ram"), [("nature-2015", False), ("machado-2018", False), ("machado-2018", True)])
@@ -171,6 +179,20 @@ def test_games_go_on_in_the_middle_of_an_episode(protocol: str, ram: bool, monke
         obs = env._obs
     assert max(env.state_dict()["seedings"]) >= 2
     assert any(len(set(some)) == 3 for some in lengths)
+
+
+def test_games_that_go_another_way_are_not_gone_on_with() -> None:
+    rules = resolve("dqn", "ALE/Breakout-v5", {"env": {"protocol": "nature-2015"}}).protocol
+    env, other = (make_env("ALE/Breakout-v5", rules, seed=3, batched=True, num_envs=2) for _ in range(2))
+    env.reset()
+    for k in range(40):
+        env.step(np.array([2 + k % 2, 3]))
+    state = env.state_dict()
+    actions = state["actions"].copy()
+    actions[30], actions[31] = actions[31], actions[30]  # the paddle is back where it was
+    with pytest.raises(EnvironmentFaultError, match="not deterministic"):
+        other.resume({**state, "actions": actions})
+    assert np.array_equal(other.resume(state), env._obs)
 
 
 def test_a_game_is_seeded_again_at_the_first_end_after_so_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
