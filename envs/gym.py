@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
+import warnings
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -16,6 +17,7 @@ from gymnasium import spaces
 from qladder.envs.errors import EnvironmentFaultError, UserError, nearest
 from qladder.envs.journal import check_same, fingerprint
 from qladder.envs.protocol import Protocol
+from qladder.envs.reading import BROKEN, UnreadableError, first_line, flag, reader, real, sizes, told
 from qladder.envs.seeding import integer
 from qladder.envs.spec import EnvSpec, TimeStep
 
@@ -48,11 +50,11 @@ def make_gym(
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{id}: {error}; extras of qladder: box2d, render") from error
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise UserError(f"environment '{id}': {_first_line(error)}{_nearest_id(id)}") from error
+        raise UserError(f"environment '{id}': {first_line(error)}{_nearest_id(id)}") from error
     except TypeError as error:
-        raise UserError(f"environment '{id}' with {options}: {_first_line(error)}") from error
-    except Exception as error:  # somebody else's module or constructor
-        raise UserError(f"environment '{id}' with {options}: {type(error).__name__}: {_first_line(error)}") from error
+        raise UserError(f"environment '{id}' with {options}: {first_line(error)}") from error
+    except BROKEN as error:  # somebody else's module or constructor
+        raise UserError(f"environment '{id}' with {options}: {told(error)}") from error
     for wrapper in wrappers:
         env = _wrapped(wrapper, env)
     return env
@@ -62,8 +64,8 @@ def _wrapped(wrapper: str, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, A
     wrap = load_attribute(wrapper, "wrapper")
     try:
         wrapped = wrap(env)
-    except Exception as error:
-        raise UserError(f"wrapper '{wrapper}': {type(error).__name__}: {_first_line(error)}") from error
+    except BROKEN as error:
+        raise UserError(f"wrapper '{wrapper}': {told(error)}") from error
     if not isinstance(wrapped, gymnasium.Env):
         raise UserError(f"wrapper '{wrapper}' returned {type(wrapped).__name__}, not an environment")
     return wrapped
@@ -81,8 +83,8 @@ def load_attribute(name: str, what: str) -> Any:
     except AttributeError as error:
         known = [n for n in vars(importlib.import_module(module)) if not n.startswith("_")]
         raise UserError(f"{what} '{name}': {error}{nearest(attribute, known)}") from error
-    except Exception as error:  # somebody else's module
-        raise UserError(f"{what} '{name}': {type(error).__name__}: {_first_line(error)}") from error
+    except BROKEN as error:  # somebody else's module
+        raise UserError(f"{what} '{name}': {told(error)}") from error
 
 
 class GymEnv:
@@ -98,12 +100,15 @@ class GymEnv:
         self._actions: array[int] = array("q")  # of this episode
         self._trail = 0  # of all that this episode showed
         self._obs: Any = 0
-        self._number = _numbering(env.observation_space)
-        self._first_action = int(env.action_space.start) if isinstance(env.action_space, spaces.Discrete) else 0
-        self.spec = _spec(id, env)
-        self._shape, self._dtype = self.spec.obs_shape, np.dtype(self.spec.obs_dtype)
-        self._float = self._dtype.kind == "f"
-        self._num_states = self.spec.num_states or 0
+        try:
+            self.spec = _spec(id, env)
+            self._read = reader(env.observation_space)
+            self._first_action = int(env.action_space.start) if isinstance(env.action_space, spaces.Discrete) else 0
+        except UserError:
+            raise
+        except BROKEN as error:
+            raise UserError(f"environment '{id}': its spaces: {told(error)}") from error
+        self._numbered = self.spec.num_states is not None
         self._env_step = env.step
 
     def reset(self) -> Any:
@@ -112,8 +117,8 @@ class GymEnv:
         self._actions, self._trail = array("q"), 0
         try:
             obs, _ = self._env.reset(seed=self._episode_seed)
-        except Exception as error:
-            raise self._fault(f"reset raised {type(error).__name__}: {_first_line(error)}") from error
+        except BROKEN as error:
+            raise self._fault(f"reset raised {told(error)}") from error
         self._obs = self._observe(obs)
         return self._obs
 
@@ -122,16 +127,19 @@ class GymEnv:
         action = int(action)
         try:
             obs, reward, terminated, truncated, _ = self._env_step(action + self._first_action)
-            reward = float(reward)
-        except Exception as error:
-            raise self._fault(f"step raised {type(error).__name__}: {_first_line(error)}") from error
+        except BROKEN as error:
+            raise self._fault(f"step raised {told(error)}") from error
         next_obs = self._observe(obs)
-        if not math.isfinite(reward):
-            raise self._fault(f"the reward is {reward}")
+        try:
+            reward = real(reward)
+            if type(terminated) is not bool or type(truncated) is not bool:
+                terminated, truncated = flag("terminated", terminated), flag("truncated", truncated)
+        except UnreadableError as error:
+            raise self._fault(str(error)) from error
         if terminated or truncated:
             return TimeStep(self.reset(), reward, 0.0 if terminated else 1.0, True, next_obs)
         self._actions.append(action)
-        seen = next_obs if self._num_states else crc32(next_obs)
+        seen = next_obs if self._numbered else crc32(next_obs)
         self._trail = hash((self._trail, seen, reward))
         self._obs = next_obs
         return TimeStep(next_obs, reward, 1.0, False, next_obs)
@@ -155,25 +163,17 @@ class GymEnv:
         return self._obs
 
     def close(self) -> None:
-        self._env.close()
+        """Warns where the environment cannot: whoever closes it has what it wanted."""
+        try:
+            self._env.close()
+        except BROKEN as error:
+            warnings.warn(f"{self.spec.id}: close raised {told(error)}", RuntimeWarning, stacklevel=2)
 
     def _observe(self, obs: Any) -> Any:
         try:
-            if self._number is not None:
-                return self._in_range(self._number(obs))
-            array = np.array(obs, self._dtype, order="C")
-        except (TypeError, ValueError, OverflowError) as error:
-            raise self._fault(f"an observation that is none: {type(error).__name__}: {_first_line(error)}") from error
-        if array.shape != self._shape:
-            raise self._fault(f"an observation of shape {array.shape} instead of {self._shape}")
-        if self._float and not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
-            raise self._fault("the observation is not finite")
-        return array
-
-    def _in_range(self, state: int) -> int:
-        if not 0 <= state < self._num_states:
-            raise self._fault(f"state {state} of {self._num_states}")
-        return state
+            return self._read(obs)
+        except UnreadableError as error:
+            raise self._fault(str(error)) from error
 
     def _fault(self, what: str) -> EnvironmentFaultError:
         return EnvironmentFaultError(
@@ -218,61 +218,29 @@ def _limit(own: int | None, protocol: Protocol, training: bool) -> int | None:
     return cap if own is None else min(own, cap)
 
 
-def _numbering(space: spaces.Space[Any]) -> Callable[[Any], int] | None:
-    if isinstance(space, spaces.Discrete):
-        first = int(space.start)
-        return int if first == 0 else lambda obs: int(obs) - first
-    sizes = _sizes(space)
-    if sizes is None:
-        return None
-    starts = [int(s.start) for s in space] if isinstance(space, spaces.Tuple) else np.ravel(space.start).tolist()  # type: ignore[attr-defined]
-
-    def number(obs: Any) -> int:
-        state = 0
-        for value, start, size in zip(
-            np.ravel(obs) if isinstance(obs, np.ndarray) else obs, starts, sizes, strict=True
-        ):
-            state = state * size + int(value) - start
-        return state
-
-    return number
-
-
-def _sizes(space: spaces.Space[Any]) -> list[int] | None:
-    if isinstance(space, spaces.Discrete):
-        return [int(space.n)]
-    if isinstance(space, spaces.MultiDiscrete):
-        return [int(n) for n in np.ravel(space.nvec)]
-    if isinstance(space, spaces.Tuple) and all(isinstance(s, spaces.Discrete) for s in space):
-        return [int(s.n) for s in space]
-    return None
-
-
 def _spec(id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:
     space, actions = env.observation_space, env.action_space
-    sizes = _sizes(space)
-    if sizes is None and not isinstance(space, spaces.Box):
+    digits = sizes(space)
+    if digits is None and not isinstance(space, spaces.Box):
         raise UserError(
             f"environment '{id}' observes {space}; qladder plays Box, Discrete, MultiDiscrete and Tuples of Discrete "
             "(a wrapper can flatten others: --env.wrappers module:function)"
         )
+    if isinstance(space, spaces.Box) and (math.prod(space.shape) == 0 or np.dtype(space.dtype).kind not in "biuf"):
+        raise UserError(f"environment '{id}' observes {space}: qladder plays arrays of real numbers that are not empty")
     flat = isinstance(space, spaces.Box) and len(space.shape) == 1
     return EnvSpec(
         id=id,
         num_envs=1,
         batched=False,
-        obs_shape=tuple(space.shape or ()) if sizes is None else (),
-        obs_dtype=str(space.dtype) if sizes is None else "int64",
-        num_states=None if sizes is None else math.prod(sizes),
+        obs_shape=tuple(space.shape or ()) if digits is None else (),
+        obs_dtype=str(space.dtype) if digits is None else "int64",
+        num_states=None if digits is None else math.prod(digits),
         num_actions=int(actions.n) if isinstance(actions, spaces.Discrete) else None,
         low=tuple(map(float, space.low)) if flat else None,  # type: ignore[attr-defined]
         high=tuple(map(float, space.high)) if flat else None,  # type: ignore[attr-defined]
         max_episode_steps=env.spec.max_episode_steps if env.spec is not None else None,
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _nearest_id(id: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from qladder.envs.errors import EnvironmentFaultError, UserError
+from qladder.envs.errors import UserError
 from qladder.envs.gym import BatchEnv, GymEnv, make_gym
 from qladder.envs.make import make_env
 from qladder.envs.protocol import Evaluation, Protocol
@@ -149,47 +149,6 @@ def test_states_are_numbers_in_mixed_radix_from_each_ones_start(space: spaces.Sp
     env = adapted(inner)
     assert env.step(0).next_obs == state
     assert env.spec.num_states == np.prod([2, 3, 4, 5] if len(np.shape(obs)) == 2 else [3, 4] if np.shape(obs) else [4])
-
-
-def raises(env: Tagged) -> Any:
-    raise RuntimeError("the game broke")
-
-
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        (raises, "step raised RuntimeError: the game broke"),
-        (lambda e: (e.buffer, float("nan"), False, False, {}), "reward is nan"),
-        (lambda e: (e.buffer, None, False, False, {}), "step raised TypeError"),
-        (lambda e: ("east", 0.0, False, False, {}), "an observation that is none: ValueError"),
-        (lambda e: (10**400, 0.0, False, False, {}), "an observation that is none: OverflowError"),
-        (lambda e: (np.array([np.nan, 0]), 0.0, False, False, {}), "observation is not finite"),
-        (lambda e: (np.zeros(3), 0.0, False, False, {}), r"shape \(3,\) instead of \(2,\)"),
-    ],
-)
-def test_a_fault_names_environment_step_episode_and_seed(bad: Any, said: str) -> None:
-    env = adapted(Tagged(length=9, bad=bad), index=3, seed=7)
-    env.reset()
-    env.step(0)
-    with pytest.raises(EnvironmentFaultError, match=said) as error:
-        env.step(0)
-    assert "environment 3" in str(error.value)
-    assert "episode 0" in str(error.value)
-    assert "run seed 7" in str(error.value)
-
-
-@pytest.mark.parametrize("state", [-1, 3])
-def test_a_state_that_is_not_in_the_space_is_a_fault(state: int) -> None:
-    tagged = Tagged(bad=lambda e: (state, 0.0, False, False, {}))
-    env = adapted(
-        gymnasium.wrappers.TransformObservation(
-            tagged, lambda obs: obs if isinstance(obs, int) else 0, spaces.Discrete(3)
-        )
-    )
-    env.reset()
-    env.step(0)
-    with pytest.raises(EnvironmentFaultError, match=f"state {state} of 3"):
-        env.step(0)
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,16 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(UserError, match="--allow-drift lets it") as refused:
         go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True)
-    names = ["device", "learner", "threads", "rom_md5", "machine.processor", "versions.numpy", "git.commit", "git.changes"]
+    names = [
+        "device",
+        "learner",
+        "threads",
+        "rom_md5",
+        "machine.processor",
+        "versions.numpy",
+        "git.commit",
+        "git.changes",
+    ]
     assert [line.split(" was ")[0] for line in str(refused.value).removeprefix("--resume: ").split("; ")] == names
     assert json.loads(path.read_text(encoding="utf-8")) == manifest
     go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True, allow_drift=True)
