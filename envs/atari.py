@@ -173,6 +173,11 @@ class AtariEnv:
         for i in np.flatnonzero(which):
             self._actions[i], self._trails[i] = bytearray(), 0
 
+    def place(self) -> str:
+        """Where the games are, in words."""
+        steps = ", ".join(str(len(actions)) for actions in self._actions)
+        return f" (steps since they were seeded: {steps}; seeded again: {self._seedings.tolist()})"
+
     def close(self) -> None:
         """Ends the threads."""
         self._vector = None

@@ -14,6 +14,10 @@ class EnvironmentFaultError(Exception):
     """An environment raised or returned something that cannot be learnt from. Exit status 1."""
 
 
+class HangError(BaseException):
+    """An environment does not come back; no `Exception`, so that its own code does not handle it."""
+
+
 class DivergedError(Exception):
     """A loss or a weight is not finite any more. Exit status 1."""
 

@@ -175,11 +175,15 @@ class GymEnv:
         except UnreadableError as error:
             raise self._fault(str(error)) from error
 
-    def _fault(self, what: str) -> EnvironmentFaultError:
-        return EnvironmentFaultError(
-            f"{self.spec.id}: {what} (environment {self._index}, its step {self._steps}, episode {self._episode}, "
+    def place(self) -> str:
+        """Where it is, in words."""
+        return (
+            f" (environment {self._index}, its step {self._steps}, episode {self._episode}, "
             f"episode seed {self._episode_seed}, run seed {self._seed})"
         )
+
+    def _fault(self, what: str) -> EnvironmentFaultError:
+        return EnvironmentFaultError(f"{self.spec.id}: {what}{self.place()}")
 
 
 class BatchEnv:

@@ -58,7 +58,7 @@ def has_settings(path: Path, config: Config) -> bool:
 
 
 def _shared(table: Table) -> Table:
-    own = ("seed", "device", "threads", "log_every", "checkpoint_every", "checkpoint_replay")
+    own = ("seed", "device", "threads", "log_every", "checkpoint_every", "checkpoint_replay", "hang_after")
     return {**table, "run": {k: v for k, v in table["run"].items() if k not in own}}
 
 
@@ -191,7 +191,7 @@ def same_run(path: Path, config: Config) -> None:
             f"--resume: protocol {config.protocol.name} was {made_under} and is {config.protocol.hash} now; "
             "a run keeps its rules"
         )
-    longer = ("steps", "episodes", "eval_every", "checkpoint_every", "device")
+    longer = ("steps", "episodes", "eval_every", "checkpoint_every", "device", "hang_after")
     for section, now in config.table().items():
         for name, value in now.items():
             before = old.table().get(section, {}).get(name)

@@ -11,7 +11,7 @@ import numpy as np
 
 from qladder.agents.agent import Metrics as LearnMetrics
 from qladder.agents.schedules import Clocks
-from qladder.envs.errors import StorageError, UserError
+from qladder.envs.errors import EnvironmentFaultError, HangError, StorageError, UserError
 from qladder.envs.spec import EnvSpec
 from qladder.runners import checkpoint
 from qladder.runners.config import Config, resolve
@@ -43,6 +43,7 @@ from qladder.runners.run_folder import (
 from qladder.runners.runs import read_metrics
 from qladder.runners.segments import Segments
 from qladder.runners.stop import Stop, StoppedError
+from qladder.runners.watchdog import Watchdog
 
 Result = dict[str, Any]
 
@@ -88,9 +89,12 @@ def train(
     if resume and (folder / "config.toml").exists():
         same_run(folder, resolved)
     run = _Run(resolved, folder, resume=resume, progress=progress)
-    with RunLock(folder) as lock:
-        run.begin(lock, resume=resume, allow_drift=allow_drift)
-        return run.go(until)
+    try:
+        with RunLock(folder) as lock, Watchdog(resolved.run.hang_after, run.end_with):
+            run.begin(lock, resume=resume, allow_drift=allow_drift)
+            return run.go(until)
+    except HangError as error:
+        raise EnvironmentFaultError(str(error)) from error
 
 
 class _Run:
@@ -160,12 +164,7 @@ class _Run:
             self._progress.stop()
             self._metrics.close()
             self._env.close()
-            self._lock.check()
-            self._manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
-            try:
-                write_json(self._folder / "manifest.json", self._manifest)
-            except StorageError as error:
-                say(f"{error}; the manifest does not tell how the run ended: {reason}")
+            self.end_with(reason)
         return {
             "run": str(self._folder),
             "agent_steps": self._agent_steps,
@@ -177,6 +176,15 @@ class _Run:
             "seed": run.seed,
             "evaluation": final,
         }
+
+    def end_with(self, reason: str) -> None:
+        """Writes down how the run ended."""
+        self._lock.check()
+        self._manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
+        try:
+            write_json(self._folder / "manifest.json", self._manifest)
+        except StorageError as error:
+            say(f"{error}; the manifest does not tell how the run ended: {reason}")
 
     def _train(self, stop: Stop, until: int | None) -> str:
         run = self._config.run

@@ -1,0 +1,67 @@
+"""Registers environments that do not come back from a thirtieth step, each in its own way, once in a folder."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from qladder.envs.catch import Catch
+
+AT = 30
+
+
+def sleeps() -> None:
+    time.sleep(1e6)
+
+
+def swallows() -> None:
+    """Handles whatever is raised, as a wrapper might that tries again."""
+    while True:
+        try:
+            time.sleep(1e6)
+        except Exception:
+            continue
+
+
+def in_c() -> None:
+    """A lock that is taken twice, in C: no signal ends that."""
+    mutex = ctypes.create_string_buffer(64)
+    lock = ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex)
+    lock(mutex)
+
+
+def is_stopped() -> None:
+    """The process stands still for longer than the limit, and goes on."""
+    if os.fork() == 0:
+        time.sleep(4)
+        os.kill(os.getppid(), signal.SIGCONT)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Hanging(Catch):
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self._way, self._count = WAYS[way], 0
+
+    def step(self, action: Any) -> Any:
+        self._count += 1
+        if self._count == AT and not Path("hung").exists():
+            Path("hung").touch()
+            self._way()
+        return super().step(action)
+
+
+def waits() -> None:
+    time.sleep(1.5)
+
+
+WAYS = {"waits": waits, "sleeps": sleeps, "swallows": swallows, "in-c": in_c, "is-stopped": is_stopped}
+gymnasium.register("Hanging-v0", Hanging)
