@@ -77,6 +77,7 @@ def _run(argv: list[str]) -> None:
         if stop.code:
             raise UserError(_one_line(errors.getvalue())) from None
         raise
+    command_line.arguments[:] = argv
     command_line.flags.clear()
     command_line.flags.update(flags)
     command()

@@ -12,6 +12,7 @@ Out = Annotated[str, arg(help="Folder for what is written.")]
 
 STATUS = {"finished": 0, "interrupted": 130, "terminated": 143}
 
+arguments: list[str] = []  # of this call, all of them
 flags: dict[str, Any] = {}  # the --section.field values of this call, by section; `runners.cli` fills them in
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from qladder.envs.errors import UserError
+from qladder.runners import command_line
 from qladder.runners.command_line import STATUS, Json, Out, flags, print_json
 
 
@@ -26,6 +27,7 @@ def train(
     learner: str | None = None,
     resume: bool = False,
     allow_drift: bool = False,
+    until_done: bool = False,
     config: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -45,6 +47,7 @@ def train(
         learner: Arithmetic of a deep agent's updates: auto, eager, cpu-bf16 or cuda-graph.
         resume: Go on from the newest good checkpoint of the run.
         allow_drift: Resume with other versions, threads or hardware too, and record it.
+        until_done: Start again from the newest good checkpoint where training dies, at most ten times.
         config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
     """
     from qladder.runners import training
@@ -57,6 +60,14 @@ def train(
     }
     given = {section: {k: v for k, v in table.items() if v is not None} for section, table in short.items()}
     settings = merge({k: v for k, v in given.items() if v}, flags)
+    if until_done:
+        from qladder.runners.config import resolve
+        from qladder.runners.until_done import train_until_done
+
+        folder = training.folder_of(resolve(agent, env, settings, config), out, name)
+        ours = ("--until-done", "--until_done", "--resume")
+        again = [argument for argument in command_line.arguments if argument not in ours]
+        sys.exit(train_until_done(again, folder, resume=resume))
     result = training.train(
         agent,
         env,

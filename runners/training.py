@@ -83,9 +83,7 @@ def train(
         DivergedError: a loss or a weight is not finite any more; so are they.
     """
     resolved = resolve(agent, env, settings or {}, config)
-    if name is not None and (Path(name).name != name or name == ".."):
-        raise UserError(f"--name {name}: must be the name of a folder in --out, without a path")
-    folder = Path(out) / (name or run_name(resolved))
+    folder = folder_of(resolved, out, name)
     if resume and (folder / "config.toml").exists():
         same_run(folder, resolved)
     run = _Run(resolved, folder, resume=resume, progress=progress)
@@ -95,6 +93,13 @@ def train(
             return run.go(until)
     except HangError as error:
         raise EnvironmentFaultError(str(error)) from error
+
+
+def folder_of(config: Config, out: Path | str, name: str | None) -> Path:
+    """Where a run is written; UserError where `name` is more than the name of a folder."""
+    if name is not None and (Path(name).name != name or name == ".."):
+        raise UserError(f"--name {name}: must be the name of a folder in --out, without a path")
+    return Path(out) / (name or run_name(config))
 
 
 class _Run:

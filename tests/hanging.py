@@ -1,4 +1,4 @@
-"""Registers environments that do not come back from a thirtieth step, each in its own way, once in a folder."""
+"""Registers environments that break at a thirtieth step, each in its own way, once in a folder."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Hanging(Catch):
 
     def step(self, action: Any) -> Any:
         self._count += 1
-        if self._count == AT and not Path("hung").exists():
+        if self._count == AT and (self._way is always_dies or not Path("hung").exists()):
             Path("hung").touch()
             self._way()
         return super().step(action)
@@ -63,5 +63,18 @@ def waits() -> None:
     time.sleep(1.5)
 
 
-WAYS = {"waits": waits, "sleeps": sleeps, "swallows": swallows, "in-c": in_c, "is-stopped": is_stopped}
+def dies() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def always_dies() -> None:
+    """In whatever process."""
+    dies()
+
+
+def fails() -> None:
+    raise RuntimeError("the floor gave way")
+
+
+WAYS = {way.__name__: way for way in (waits, sleeps, swallows, in_c, is_stopped, dies, always_dies, fails)}
 gymnasium.register("Hanging-v0", Hanging)

@@ -68,6 +68,12 @@ def qladder(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.Comp
     )
 
 
+def hanging(folder: Path) -> str:
+    """Puts the environments of `hanging` where a process that is at work in `folder` finds them."""
+    (folder / "hanging.py").write_text((Path(__file__).parent / "hanging.py").read_text())
+    return "hanging"
+
+
 def stopped(number: int, *arguments: str, cwd: Path, run: Path) -> tuple[int, str]:
     """Sends the signal once `run` has measured something; exit status and standard error."""
     command = [sys.executable, "-m", "qladder.runners", *arguments]

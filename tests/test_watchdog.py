@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from processes import qladder
+from processes import hanging, qladder
 
 RUN = ("--steps", "60", "--run.checkpoint-every", "10", "--run.eval-every", "1000", "--name", "it")
 
 
-@pytest.mark.parametrize("way", ["sleeps", "swallows", "in-c"])
+@pytest.mark.parametrize("way", ["sleeps", "swallows", "in_c"])
 def test_an_environment_that_hangs_is_named_and_the_run_can_go_on(way: str, tmp_path: Path) -> None:
-    play = ("train", "random", f"{module(tmp_path)}:Hanging-v0", "--env.kwargs.way", way, "--run.hang-after", "1")
+    play = ("train", "random", f"{hanging(tmp_path)}:Hanging-v0", "--env.kwargs.way", way, "--run.hang-after", "1")
     done = qladder(*play, *RUN, cwd=tmp_path)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("qladder: ")]
@@ -30,20 +30,14 @@ def test_an_environment_that_hangs_is_named_and_the_run_can_go_on(way: str, tmp_
 
 
 def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path: Path) -> None:
-    play = ("train", "random", f"{module(tmp_path)}:Hanging-v0", "--env.kwargs.way", "is-stopped")
+    play = ("train", "random", f"{hanging(tmp_path)}:Hanging-v0", "--env.kwargs.way", "is_stopped")
     done = qladder(*play, *RUN, "--run.hang-after", "2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["agent_steps"] == 60
 
 
 def test_without_a_limit_nothing_is_watched(tmp_path: Path) -> None:
-    play = ("train", "random", f"{module(tmp_path)}:Hanging-v0", "--env.kwargs.way", "waits")
+    play = ("train", "random", f"{hanging(tmp_path)}:Hanging-v0", "--env.kwargs.way", "waits")
     assert qladder(*play, *RUN, "--run.hang-after", "0", cwd=tmp_path).returncode == 0
     (tmp_path / "hung").unlink()
     assert qladder(*play, *RUN, "--run.hang-after", "0.5", "--out", "other", cwd=tmp_path).returncode == 1
-
-
-def module(folder: Path) -> str:
-    """Puts the environments where a process that is at work in `folder` finds them."""
-    (folder / "hanging.py").write_text((Path(__file__).parent / "hanging.py").read_text())
-    return "hanging"
