@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from qladder.agents.agent import EnvSpec
 from qladder.envs.errors import UserError
@@ -52,3 +53,10 @@ def _side(low: float, high: float, reach: float) -> tuple[float, float]:
     if has_low or has_high:
         return (low, low + 2 * reach) if has_low else (high - 2 * reach, high)
     return -reach, reach
+
+
+def fitting(array: Any, shape: tuple[int, ...]) -> Any:
+    """An array of a saved state; ValueError where it is not of numbers in this shape."""
+    if array.shape != shape or array.dtype.kind not in "iuf":
+        raise ValueError(f"{array.dtype} {list(array.shape)} instead of numbers {list(shape)}")
+    return array

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
 from qladder.agents.agent import EnvSpec
-from qladder.agents.fit import bounds, finite_actions, plain_values
+from qladder.agents.fit import bounds, finite_actions, fitting, plain_values
 from qladder.agents.schedules import Probability, Schedule
 from qladder.agents.single import Single
 from qladder.agents.traces import DenseTraces, TraceConfig, Traces
@@ -124,8 +124,8 @@ class SparseValues:
         return {"weights": np.array(self._weights), "tiles": self._coder.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state_dict`."""
-        self._weights = state["weights"].tolist()
+        """Goes on from a `state_dict`; ValueError where that is of other features."""
+        self._weights = fitting(state["weights"], (len(self._weights), len(self._weights[0]))).tolist()
         self._coder.load_state_dict(state["tiles"])
 
 
@@ -174,8 +174,8 @@ class DenseValues:
         return {"weights": self._weights.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state_dict`."""
-        self._weights = np.array(state["weights"])
+        """Goes on from a `state_dict`; ValueError where that is of other features."""
+        self._weights = np.array(fitting(state["weights"], self._weights.shape))
 
 
 class Linear(Single):

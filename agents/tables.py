@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from qladder.agents.agent import EnvSpec, Metrics
-from qladder.agents.fit import bounds, finite_actions, plain_values
+from qladder.agents.fit import bounds, finite_actions, fitting, plain_values
 from qladder.agents.schedules import Probability
 from qladder.agents.single import Single
 from qladder.envs.bins import UniformBins
@@ -94,8 +94,9 @@ class Table:
         return {"q": np.array(self.q), "visits": np.array(self.visits)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state_dict`."""
-        self.q, self.visits = state["q"].tolist(), state["visits"].tolist()
+        """Goes on from a `state_dict`; ValueError where that is of another table."""
+        shape = len(self.q), len(self.q[0])
+        self.q, self.visits = (fitting(state[name], shape).tolist() for name in ("q", "visits"))
 
 
 class Tabular(Single):

@@ -19,7 +19,7 @@ from ale_py.vector_env import AtariVectorEnv
 
 from qladder.envs.atari_ram import RAM_SIZE, RamGames
 from qladder.envs.errors import UserError, nearest
-from qladder.envs.journal import check_same, fingerprint
+from qladder.envs.journal import check_actions, check_same, fingerprint
 from qladder.envs.protocol import Protocol
 from qladder.envs.seeding import integer
 from qladder.envs.spec import EnvSpec, TimeStep
@@ -131,6 +131,7 @@ class AtariEnv:
 
     def resume(self, state: dict[str, Any]) -> Any:
         """As many steps are played as since the earliest seed; environments that were seeded later begin later."""
+        check_actions(self.spec.id, state["actions"], self._num_actions, state["lengths"])
         lengths, longest = state["lengths"], int(state["lengths"].max())
         past = np.split(state["actions"], lengths.cumsum()[:-1])
         played = np.stack([np.pad(actions, (longest - len(actions), 0)) for actions in past], 1)  # [longest, N]

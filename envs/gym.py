@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 import warnings
 from array import array
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 
 from qladder.envs.errors import EnvironmentFaultError, UserError, nearest
-from qladder.envs.journal import check_same, fingerprint
+from qladder.envs.journal import check_actions, check_same, fingerprint
 from qladder.envs.protocol import Protocol
 from qladder.envs.reading import BROKEN, UnreadableError, first_line, flag, reader, real, sizes, told
 from qladder.envs.seeding import integer
@@ -44,7 +45,7 @@ def make_gym(
     module, _, name = id.rpartition(":")
     try:
         if module:
-            importlib.import_module(module)
+            _import(module)
         limit = _limit(gymnasium.spec(name).max_episode_steps, protocol, training)
         env = gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **options)
     except gymnasium.error.DependencyNotInstalled as error:
@@ -77,14 +78,21 @@ def load_attribute(name: str, what: str) -> Any:
     if not colon or not attribute:
         raise UserError(f"{what} '{name}': write module:name")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return getattr(_import(module), attribute)
     except ModuleNotFoundError as error:
         raise UserError(f"{what} '{name}': {error}") from error
     except AttributeError as error:
-        known = [n for n in vars(importlib.import_module(module)) if not n.startswith("_")]
+        known = [n for n in vars(_import(module)) if not n.startswith("_")]
         raise UserError(f"{what} '{name}': {error}{nearest(attribute, known)}") from error
     except BROKEN as error:  # somebody else's module
         raise UserError(f"{what} '{name}': {told(error)}") from error
+
+
+def _import(module: str) -> Any:
+    """A module from outside; none of Python's own, of which some act when they are imported or called."""
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise ValueError(f"'{module}' is a module of Python's own")
+    return importlib.import_module(module)
 
 
 class GymEnv:
@@ -153,6 +161,7 @@ class GymEnv:
         }
 
     def resume(self, state: dict[str, Any]) -> Any:
+        check_actions(self.spec.id, state["actions"], self.spec.num_actions or 2**62)
         self._episode = state["episode"] - 1
         self.reset()
         for action in state["actions"].tolist():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +15,14 @@ import numpy as np
 
 from qladder.envs.errors import StorageError
 from qladder.replay.types import Versioned
+from qladder.runners.arrays import DAMAGED, check_npz, own_file
 from qladder.runners.segments import NAME as SEGMENTS
 from qladder.runners.segments import Segments, Stored, check_finite, fsync, sha256
 
 KEEP = 2
 FILES = ("arrays.npz", "state.json")
-DAMAGE = (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
+MOST_JSON = 2**26  # bytes
+SEGMENT = re.compile(r"\w[\w.-]*\.npz")
 
 
 class BadCheckpointError(Exception):
@@ -54,7 +57,7 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any], segments: Segmen
         raise StorageError(f"{final}: {error.strerror or error}") from error
     for old in checkpoints(run)[KEEP:]:
         shutil.rmtree(old)
-    segments.drop_but({file for path in checkpoints(run) for file in _segments_of(path)})
+    segments.drop_but({file for path in checkpoints(run) for file in segments_of(path)})
     return final
 
 
@@ -72,19 +75,24 @@ def _commit(beside: Path, final: Path, files: _Files, tree: str) -> None:
     np.savez(beside / "arrays.npz", allow_pickle=False, **files.arrays)
     (beside / "state.json").write_text(tree)
     digests = {p.name: sha256(p) for p in sorted(beside.iterdir())}
-    manifest = {"sha256": digests, "segments": files.shared}
-    (beside / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    (beside / "manifest.json").write_text(seal(digests, files.shared))
     for path in [*beside.iterdir(), beside]:
         fsync(path)
     beside.rename(final)
     fsync(final.parent)
 
 
-def _segments_of(checkpoint: Path) -> dict[str, str]:
+def seal(digests: Mapping[str, str], segments: Mapping[str, str]) -> str:
+    """The text of a manifest: the files' hashes, and one of these."""
+    parts = {"sha256": digests, "segments": segments}
+    return json.dumps({**parts, "own": hashlib.sha256(json.dumps(parts).encode()).hexdigest()}, indent=1)
+
+
+def segments_of(checkpoint: Path) -> dict[str, str]:
     """File names and hashes of the segments that a checkpoint refers to; none where its manifest cannot be read."""
     try:
-        return dict(json.loads((checkpoint / "manifest.json").read_text())["segments"])
-    except (OSError, ValueError, KeyError):
+        return dict(_read_json(checkpoint / "manifest.json")["segments"])
+    except (OSError, *DAMAGED):
         return {}
 
 
@@ -110,23 +118,36 @@ def load(checkpoint: Path, segments: Segments | None = None, *, shared: bool = T
         StorageError: a file is there and cannot be read.
     """
     try:
-        manifest = json.loads((checkpoint / "manifest.json").read_text())
+        manifest = _read_json(checkpoint / "manifest.json")
+        if (checkpoint / "manifest.json").read_bytes() != seal(manifest["sha256"], manifest["segments"]).encode():
+            raise ValueError("manifest.json is not as it was written")
         for name in FILES:
             _verify(checkpoint / name, manifest["sha256"][name])
-        for name, digest in manifest["segments"].items() if shared else ():
-            _verify(checkpoint.parent / SEGMENTS / name, digest)
-        tree = json.loads((checkpoint / "state.json").read_text())
+        check_npz(checkpoint / "arrays.npz")
+        for name, digest in manifest["segments"].items():
+            if SEGMENT.fullmatch(name) is None:
+                raise ValueError(f"it names a segment '{name[:80]}'")
+            if shared:
+                _verify(checkpoint.parent / SEGMENTS / name, digest)
+                check_npz(checkpoint.parent / SEGMENTS / name)
+        tree = _read_json(checkpoint / "state.json")
         found = _Found(checkpoint.parent, manifest["segments"], segments or Segments(checkpoint.parent))
         with np.load(checkpoint / "arrays.npz", allow_pickle=False) as arrays:
             return _restore(tree, arrays, found)
-    except DAMAGE as error:
-        raise BadCheckpointError(f"{checkpoint}: {error}") from error
+    except DAMAGED as error:
+        raise BadCheckpointError(f"{checkpoint}: {type(error).__name__}: {error}") from error
     except OSError as error:
         raise StorageError(f"{checkpoint} cannot be read: {error.strerror or error}") from error
 
 
+def _read_json(path: Path) -> Any:
+    if own_file(path).stat().st_size > MOST_JSON:
+        raise ValueError(f"{path.name} is larger than {MOST_JSON:,} bytes")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _verify(path: Path, digest: str) -> None:
-    if sha256(path) != digest:
+    if sha256(own_file(path)) != digest:
         raise BadCheckpointError(f"{path} is not the file that was written (SHA-256 differs)")
 
 

@@ -12,11 +12,14 @@ from qladder.agents.network_config import NetworkConfig
 from qladder.envs.errors import UserError
 from qladder.envs.gym import load_attribute
 from qladder.envs.make import make_env
+from qladder.envs.reading import first_line
 from qladder.envs.spec import EnvSpec, ResumableEnv
 from qladder.runners import checkpoint
+from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, agent_entry, resolve
 from qladder.runners.evaluation import Policy, evaluate_policy
 from qladder.runners.progress import say
+from qladder.runners.run_folder import check_links
 from qladder.runners.segments import Segments
 
 
@@ -117,12 +120,14 @@ def restore(
         except checkpoint.BadCheckpointError as error:
             say(f"{error}; trying the one before")
             continue
-        if not replay:
-            state["agent"].pop("replay", None)
         try:
+            if not replay:
+                state["agent"].pop("replay", None)
             agent.load_state_dict(state["agent"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            why = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0].rstrip(":")
+            if type(state["run"]["agent_steps"]) is not int:
+                raise ValueError(f"agent steps {state['run']['agent_steps']!r}")
+        except DAMAGED as error:
+            why = f"it has no {error}" if isinstance(error, KeyError) else first_line(error).rstrip(":")
             raise UserError(f"{path} is of other settings or another version of qladder: {why}") from error
         return path, state
     return None
@@ -132,6 +137,7 @@ def run_config(folder: Path) -> Config:
     """The settings of a run from its folder; UserError where it is none."""
     if not (folder / "config.toml").is_file():
         raise UserError(f"{folder} is not a run folder: it holds no config.toml")
+    check_links(folder)
     return resolve(None, None, {}, folder / "config.toml")
 
 

@@ -103,9 +103,11 @@ class Episodes:
         return {**running, "finished": [list(episode) for episode in self.finished]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state_dict`."""
-        self._return, self._length, self.count = state["return"], state["length"], state["count"]
-        self.finished = [(episode_return, length) for episode_return, length in state["finished"]]
+        """Goes on from a `state_dict`; ValueError where that is of another number of environments."""
+        if np.shape(state["return"]) != np.shape(self._return) or np.shape(state["length"]) != np.shape(self._length):
+            raise ValueError(f"it is of {np.size(state['return'])} environments")
+        self._return, self._length, self.count = state["return"], state["length"], int(state["count"])
+        self.finished = [(float(episode_return), int(length)) for episode_return, length in state["finished"]]
 
     def _finish(self, episode_return: float, length: int) -> None:
         self.count += 1

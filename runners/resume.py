@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from qladder.agents.agent import Agent
+from qladder.agents.schedules import Clocks
 from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.envs.spec import ResumableEnv
 from qladder.runners import checkpoint
+from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config
 from qladder.runners.loading import restore
-from qladder.runners.loop import Begin
+from qladder.runners.loop import Begin, Episodes
 from qladder.runners.progress import say
 from qladder.runners.run_folder import drift
 from qladder.runners.segments import Segments
@@ -23,11 +26,13 @@ def is_exact(config: Config) -> bool:
     return config.replay is None or config.run.checkpoint_replay
 
 
-def newest_state(folder: Path, agent: Agent, segments: Segments, steps: int, num_envs: int) -> dict[str, Any] | None:
-    """The state of the newest good checkpoint, which is loaded into `agent`; None where there never was one.
+def newest_state(
+    folder: Path, agent: Agent, episodes: Episodes, segments: Segments, steps: int, num_envs: int
+) -> dict[str, Any] | None:
+    """The state of the newest good checkpoint, which is loaded into `agent` and `episodes`; None where there is none.
 
     Raises:
-        UserError: none is good, or it is past `steps` agent steps.
+        UserError: none is good, or it is past `steps` agent steps, or not of a run like this one.
     """
     found = restore(folder, agent, segments)
     if found is None and checkpoint.checkpoints(folder):
@@ -36,6 +41,11 @@ def newest_state(folder: Path, agent: Agent, segments: Segments, steps: int, num
         say(f"{folder} holds no checkpoint: starting afresh")
         return None
     path, state = found
+    try:
+        _check(state)
+        episodes.load_state_dict(state["episodes"])
+    except DAMAGED as error:
+        raise UserError(f"{path} is of another run or another version of qladder: {error}") from error
     reached = state["run"]["agent_steps"]
     if reached >= steps + num_envs:
         raise UserError(f"--resume: {folder} is at {reached} agent steps already, past --steps {steps}")
@@ -61,6 +71,8 @@ def begin_again(env: ResumableEnv, saved: dict[str, Any] | None, changed: list[s
         return None
     try:
         return Begin(env.resume(saved["state"]), saved["first"])
+    except DAMAGED as error:
+        raise UserError(f"--resume: the environments' state is not of such environments: {error}") from error
     except EnvironmentFaultError as error:
         if not allow_drift:
             raise UserError(f"--resume: {error} (--allow-drift begins new episodes)") from error
@@ -72,3 +84,20 @@ def record(folder: Path, agent_steps: int, changed: list[str], *, exact: bool) -
     """What the manifest tells of every time that the run was resumed."""
     before = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("resumed", [])
     return [*before, {"agent_steps": agent_steps, "exact": exact and not changed, "drift": changed}]
+
+
+def _check(state: dict[str, Any]) -> None:
+    """ValueError, or another of `DAMAGED`, where it is not what a run saves."""
+    run, seconds, mark, env = state["run"], state["time"]["seconds"], state["time"]["metrics"], state["env"]
+    latest = run["latest"] or {}
+    good = (
+        all(type(run[clock]) is int and run[clock] >= 0 for clock in Clocks._fields)
+        and isinstance(seconds, float | int)
+        and 0 <= seconds < math.inf
+        and (type(mark["bytes"]), type(mark["sha256"])) == (int, str)
+        and mark["bytes"] >= 0
+        and all(type(value) is float for value in latest.values())
+        and (env is None or env.keys() == {"state", "first"})
+    )
+    if not good:
+        raise ValueError("its clocks or marks are none")

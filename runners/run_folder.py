@@ -29,6 +29,7 @@ def open_folder(path: Path, *, resume: bool) -> None:
     """Makes the folder of a run; UserError where it holds one already (unless resumed) or cannot be written."""
     if path.exists() and not resume:
         raise UserError(f"{path} exists already: --resume goes on with it, --out or --name starts beside it")
+    check_links(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writing"
@@ -36,6 +37,13 @@ def open_folder(path: Path, *, resume: bool) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def check_links(path: Path) -> None:
+    """UserError where a file of a run is a link, through which others' files would be read or written."""
+    for name in ("config.toml", "manifest.json", "metrics.jsonl", "summary.json", ".lock", "checkpoints"):
+        if (path / name).is_symlink():
+            raise UserError(f"{path / name} is a link; the files of a run lie in its folder (which may be one)")
 
 
 def write_config(path: Path, config: Config) -> None:

@@ -326,14 +326,15 @@ class _Run:
 
     def _resume(self, allow_drift: bool) -> None:
         config, folder = self._config, self._folder
-        state = newest_state(folder, self._agent, self._segments, config.run.steps, self._env.spec.num_envs)
+        state = newest_state(
+            folder, self._agent, self._episodes, self._segments, config.run.steps, self._env.spec.num_envs
+        )
         if state is None:
             return
         changed = changes(folder, self._manifest, allow_drift)
         run = state["run"]
         self._agent_steps, self._updates, self._latest = run["agent_steps"], run["updates"], run["latest"]
         self._seconds_before, self._mark = state["time"]["seconds"], state["time"]["metrics"]
-        self._episodes.load_state_dict(state["episodes"])
         if self._done():
             self._manifest["resumed"] = record(folder, self._agent_steps, changed, exact=True)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -58,8 +59,8 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
                     shutil.copy(folder / name, again)
             shutil.copytree(begin, again / "checkpoints" / begin.name)
             (again / "checkpoints" / SEGMENTS).mkdir()
-            for segment in (begin.parent / SEGMENTS).glob("*.npz"):
-                (again / "checkpoints" / SEGMENTS / segment.name).symlink_to(segment.resolve())
+            for segment in checkpoint.segments_of(begin):
+                _link(begin.parent / SEGMENTS / segment, again / "checkpoints" / SEGMENTS / segment)
         train(
             config=folder / "config.toml",
             out=place,
@@ -80,6 +81,13 @@ def differences(one: Path, other: Path) -> list[str]:
     """Where the states of two checkpoints differ, in all but time."""
     a, b = (checkpoint.load(path) for path in (one, other))
     return _differences({**a, "time": None}, {**b, "time": None})
+
+
+def _link(file: Path, beside: Path) -> None:
+    try:
+        os.link(file, beside)
+    except OSError:  # on another file system
+        shutil.copy(file, beside)
 
 
 def _is_good(path: Path) -> bool:

@@ -99,7 +99,7 @@ def test_there_is_always_the_old_checkpoint_or_the_new_one(after: bool, tmp_path
         assert newest(run, Segments(run / "checkpoints")) == 6
         kept = checkpoint.checkpoints(run)
         assert [path.name for path in kept] == ["step-000000000006", "step-000000000005"]
-        used = {file for path in kept for file in checkpoint._segments_of(path)}
+        used = {file for path in kept for file in checkpoint.segments_of(path)}
         assert {path.name for path in (run / "checkpoints" / "segments").iterdir()} == used
         assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
             "segments",

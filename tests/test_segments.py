@@ -118,7 +118,7 @@ def test_a_replay_in_many_parts_is_killed_and_goes_on(tmp_path: Path, monkeypatc
     with pytest.raises(Killed):
         go(tmp_path / "cut", "dqn", "CartPole-v1", settings, kill_at=800)
     run = tmp_path / "cut" / "run"
-    newest, before = (set(checkpoint._segments_of(path)) for path in checkpoint.checkpoints(run))
+    newest, before = (set(checkpoint.segments_of(path)) for path in checkpoint.checkpoints(run))
     assert 8 * 6 <= len(newest) <= 8 * 7
     assert 8 * 4 <= len(newest & before) < len(newest)
     go(tmp_path / "cut", "dqn", "CartPole-v1", settings, resume=True)
