@@ -13,6 +13,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": runs.bench,
     "evaluate": runs.evaluate,
     "verify": runs.verify,
+    "doctor": runs.doctor,
     "watch": runs.watch,
     "suite": results.suite,
     "compare": results.compare,

@@ -174,6 +174,26 @@ def verify(
     sys.exit(0 if result["identical"] else 1)
 
 
+def doctor(run: Positional[Path | None] = None, /, *, json: Json = False) -> None:
+    """Look whether this installation can do its work, and at the state of a run folder; nothing is changed.
+
+    Exit status 1 where something is not as it should be.
+
+    Args:
+        run: A run folder.
+    """
+    from qladder.runners.doctor import doctor as job
+
+    result = job(run)
+    if json:
+        print_json(result)
+    else:
+        width = max(len(finding["what"]) for finding in result["findings"])
+        for finding in result["findings"]:
+            print(f"{'ok ' if finding['good'] else 'BAD'}  {finding['what']:{width}}  {finding['says']}")
+    sys.exit(0 if result["healthy"] else 1)
+
+
 def evaluate(
     run: Positional[Path], /, *, episodes: int | None = None, seed: int | None = None, json: Json = False
 ) -> None:
