@@ -5,12 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 1_000  # characters of what is told
 
-class UserError(Exception):
+
+class ToldError(Exception):
+    """Ends a run with one line, in which whatever cannot be printed is escaped and what is endless cut."""
+
+    def __init__(self, message: str) -> None:
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message[: LONGEST + 1])
+        super().__init__(line if len(line) <= LONGEST else f"{line[:LONGEST]}...")
+
+
+class UserError(ToldError):
     """Bad input, told in one line: the field, the value, what is allowed. The command line exits with status 2."""
 
 
-class EnvironmentFaultError(Exception):
+class EnvironmentFaultError(ToldError):
     """An environment raised or returned something that cannot be learnt from. Exit status 1."""
 
 
@@ -18,15 +28,15 @@ class HangError(BaseException):
     """An environment does not come back; no `Exception`, so that its own code does not handle it."""
 
 
-class DivergedError(Exception):
+class DivergedError(ToldError):
     """A loss or a weight is not finite any more. Exit status 1."""
 
 
-class LostLockError(Exception):
+class LostLockError(ToldError):
     """Another process has taken a run over. Exit status 1."""
 
 
-class StorageError(Exception):
+class StorageError(ToldError):
     """A file of a run cannot be written: a full disk, a limit, a folder that is gone. Exit status 1."""
 
 

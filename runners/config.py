@@ -6,10 +6,11 @@ import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Gt, Interval, Le
 
 from qladder.envs.errors import UserError, nearest
 from qladder.envs.protocol import Protocol
@@ -27,7 +28,7 @@ class EnvConfig:
     id: str
     protocol: str = ""
     """Name of the protocol; by default the one of the environment's family."""
-    num_envs: Annotated[int, Gt(0)] = 1
+    num_envs: Annotated[int, Gt(0), Le(4096)] = 1
     """Environments that are stepped together."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment itself, e.g. --env.kwargs.is_slippery false."""
@@ -127,7 +128,7 @@ def agent_entry(name: str) -> AgentEntry:
     if ":" in name:
         return AgentEntry(name, name, "", "", "", 0, None, ())
     path = CONFIGS / name / "agent.toml"
-    if not re.fullmatch(r"[\w-]+", name) or not path.is_file():
+    if not re.fullmatch(r"[\w-]{1,99}", name) or not path.is_file():
         names = sorted(p.parent.name for p in CONFIGS.glob("*/agent.toml"))
         raise UserError(f"agent '{name}': there is no such agent{nearest(name, names)} (qladder list agents)")
     about = read_toml(path)["about"]
@@ -145,8 +146,9 @@ def agent_entry(name: str) -> AgentEntry:
     )
 
 
+@cache
 def families() -> dict[str, Table]:
-    """Environment families by name: `match`, `protocol`, `ids`, `summary`.
+    """Environment families by name, not to be changed: `match`, `protocol`, `ids`, `summary`.
 
     One with `kwargs` takes the environments that are made with these; its settings come on top of those of its `base`.
     """
@@ -202,7 +204,8 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
     table = merge(*layers, own, flags)
     agent_table = {k: v for k, v in table.get("agent", {}).items() if k != "name"}
     env_table = {**table.get("env", {}), "id": env}
-    env_table["protocol"] = env_table.get("protocol") or families().get(family, {"protocol": "classic"})["protocol"]
+    if env_table.get("protocol", "") == "":
+        env_table["protocol"] = families().get(family, {"protocol": "classic"})["protocol"]
     settings_class = settings_class_of(entry)
     agent_config = build(settings_class, agent_table, "agent")
     replay_class = settings_class.replay

@@ -49,8 +49,10 @@ def make_agent(config: Config, spec: EnvSpec, device: str) -> Agent:
     cls = agent_class(config)
     try:
         return cls(config.agent, spec, seed=config.run.seed, device=device, **replay)
-    except MemoryError as error:
-        raise UserError(f"{config.agent_name} on {spec.id} does not fit into memory: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        raise UserError(f"{config.agent_name} on {spec.id} does not fit into memory: {first_line(error)}") from error
 
 
 def agent_class(config: Config) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import itertools
 import json
+import math
 import re
 import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ def read_toml(path: Path) -> Table:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not TOML: {error}") from error
 
 
@@ -84,11 +87,12 @@ def build(cls: type, table: Mapping[str, Any], where: str) -> Any:
     Raises:
         UserError: an unknown field (with the nearest name), or a value of the wrong type or out of range.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     complete = _complete(cls, table, where)
+    _check_plain(complete, where)
     try:
-        return TypeAdapter(cls).validate_json(json.dumps(complete, default=str), strict=True)
+        return _reader(cls).validate_json(json.dumps(complete), strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
         path = ".".join(str(p) for p in problem["loc"] if not _is_branch(p))
@@ -96,6 +100,28 @@ def build(cls: type, table: Mapping[str, Any], where: str) -> Any:
         if problem["type"] == "literal_error":
             hint = nearest(str(problem["input"]), re.findall("'(.*?)'", problem["ctx"]["expected"]))
         raise UserError(f"{where}.{path} = {problem['input']!r}: {_lower(problem['msg'])}{hint}") from error
+
+
+@cache
+def _reader(cls: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """UserError for what no field can hold: numbers without end, or beyond 64 bits, and TOML's dates."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_plain(inner, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_plain(inner, where)
+    elif value is not None and not isinstance(value, str | int | float):
+        raise UserError(f"{where} = {value}: must not be a {type(value).__name__}")
+    elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, int) and abs(value) >= 2**63):
+        told = str(value) if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
+        raise UserError(f"{where} = {told}: must be a finite number below 2**63")
 
 
 def dump(config: Any) -> Table:
@@ -199,8 +225,9 @@ def _plain(value: Any, none: Any = "none") -> Any:
 
 def _literal(text: str) -> Any:
     try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+        value = tomllib.loads(f"x = {text}")["x"]
+        return text if isinstance(value, datetime.date | datetime.time) else value
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 
