@@ -80,7 +80,15 @@ def _run(argv: list[str]) -> None:
     command_line.arguments[:] = argv
     command_line.flags.clear()
     command_line.flags.update(flags)
-    command()
+    if "--json" not in rest:
+        command()
+        return
+    command_line.output = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            command()
+    finally:
+        command_line.output = None
 
 
 def _parse(rest: list[str]) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""Registers environments that break at a thirtieth step, each in its own way, once in a folder."""
+"""Registers environments that do something odd at a thirtieth step, each in its own way, once in a folder."""
 
 from __future__ import annotations
 
@@ -72,9 +72,13 @@ def always_dies() -> None:
     dies()
 
 
+def prints() -> None:
+    print("the game has begun")
+
+
 def fails() -> None:
     raise RuntimeError("the floor gave way")
 
 
-WAYS = {way.__name__: way for way in (waits, sleeps, swallows, in_c, is_stopped, dies, always_dies, fails)}
+WAYS = {way.__name__: way for way in (waits, sleeps, swallows, in_c, is_stopped, dies, always_dies, prints, fails)}
 gymnasium.register("Hanging-v0", Hanging)

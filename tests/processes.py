@@ -74,8 +74,8 @@ def hanging(folder: Path) -> str:
     return "hanging"
 
 
-def stopped(number: int, *arguments: str, cwd: Path, run: Path) -> tuple[int, str]:
-    """Sends the signal once `run` has measured something; exit status and standard error."""
+def stopped(number: int, *arguments: str, cwd: Path, run: Path, times: int = 1) -> tuple[int, str]:
+    """Sends the signal so many times once `run` has measured something; exit status and standard error."""
     command = [sys.executable, "-m", "qladder.runners", *arguments]
     process = subprocess.Popen(
         command, cwd=cwd, env=environment(cwd), stderr=subprocess.PIPE, text=True, preexec_fn=_heed_sighup
@@ -85,7 +85,10 @@ def stopped(number: int, *arguments: str, cwd: Path, run: Path) -> tuple[int, st
         assert time.monotonic() < deadline
         with contextlib.suppress(subprocess.TimeoutExpired):
             raise AssertionError(f"it ended with {process.wait(0.05)}")
-    process.send_signal(number)
+    for _ in range(times):
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1 if times > 1 else 0)
     _, error = process.communicate(timeout=30)
     return process.returncode, error
 

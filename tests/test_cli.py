@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import OUTSIDE, environment, qladder, stopped
+from processes import OUTSIDE, environment, hanging, qladder, stopped
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_bad_input_is_one_line_and_status_2(place: Path, arguments: tuple[str, .
     assert sorted(p.name for p in place.iterdir() if p.name != "__pycache__") == before
 
 
-@pytest.mark.parametrize(("bad", "words"), [("raises", "the floor gave way"), ("nan", "reward is nan")])
+@pytest.mark.parametrize(("bad", "words"), [("raises", "the floor gave way"), ("gives-nan", "reward is nan")])
 def test_an_environment_that_fails_is_named_and_the_checkpoint_stays(place: Path, bad: str, words: str) -> None:
     flags = ("--env.kwargs.bad", bad, "--run.checkpoint-every", "10", "--steps", "100", "--run.eval-every", "1000")
     result = qladder("train", "q-learning", "outside:Corridor-v0", *flags, "--name", "r", cwd=place)
@@ -104,6 +104,25 @@ def test_an_environment_that_fails_is_named_and_the_checkpoint_stays(place: Path
     newest = checkpoint.checkpoints(place / "runs" / "r")[0]
     assert newest.name == "step-000000000030"
     checkpoint.load(newest)
+
+
+def test_what_an_environment_prints_does_not_spoil_the_json(place: Path) -> None:
+    play = ("train", "random", f"{hanging(place)}:Hanging-v0", "--env.kwargs.way", "prints", "--steps", "60")
+    done = qladder(*play, "--json", cwd=place)
+    assert json.loads(done.stdout)["agent_steps"] == 60
+    assert "the game has begun" in done.stderr
+    (place / "hung").unlink()
+    assert "the game has begun" in qladder(*play, "--name", "plain", cwd=place).stdout
+
+
+def test_a_second_signal_ends_at_once(place: Path) -> None:
+    """Though the first one waits for an environment that does not come back."""
+    play = ("train", "random", f"{hanging(place)}:Hanging-v0", "--env.kwargs.way", "sleeps", "--run.log-every", "10")
+    for number, status in ((signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)):
+        name = f"r{number}"
+        ended, _ = stopped(number, *play, "--name", name, cwd=place, run=place / "runs" / name, times=2)
+        assert ended == status
+        (place / "hung").unlink()
 
 
 def test_a_diverging_run_stops_with_its_batch_and_leaves_good_checkpoints(place: Path) -> None:
