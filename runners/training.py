@@ -9,27 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from qladder.agents.agent import Metrics as LearnMetrics
-from qladder.agents.schedules import Clocks
 from qladder.envs.errors import EnvironmentFaultError, HangError, StorageError, UserError
-from qladder.envs.spec import EnvSpec
 from qladder.runners import checkpoint
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import Policy, Truth, evaluate_policy, exact_return, play, truth
 from qladder.runners.loading import (
-    agent_class,
     flushed_denormals,
-    make_agent,
-    make_environment,
     set_up_torch,
     torch_threads,
 )
 from qladder.runners.lock import RunLock
-from qladder.runners.loop import Begin, Episodes, Moment, Ratio, interact
-from qladder.runners.memory import check_replay, resident
+from qladder.runners.loop import interact
+from qladder.runners.memory import resident
 from qladder.runners.metrics import Metrics
 from qladder.runners.progress import Progress, say
-from qladder.runners.resume import begin_again, changes, is_exact, newest_state, record
 from qladder.runners.run_folder import (
     curve_point,
     identity,
@@ -42,6 +35,7 @@ from qladder.runners.run_folder import (
 )
 from qladder.runners.runs import read_metrics
 from qladder.runners.segments import Segments
+from qladder.runners.session import Session
 from qladder.runners.stop import Stop, StoppedError
 from qladder.runners.watchdog import Watchdog
 
@@ -110,47 +104,38 @@ class _Run:
 
     def __init__(self, config: Config, folder: Path, *, resume: bool, progress: bool) -> None:
         self._config, self._folder = config, folder
-        cls = agent_class(config)
-        self._device = set_up_torch(config)
-        self._env = make_environment(config, cls.batched)
-        spec = self._env.spec
-        if config.replay is not None:
-            _enough_to_learn(config, spec)
-            check_replay(config.replay, spec, state_size=getattr(config.agent, "state_size", 0))
-        self._agent = make_agent(config, spec, self._device)
+        device = set_up_torch(config)
+        self._session = session = Session(config, device)
         open_folder(folder, resume=resume)
         self._segments = Segments(folder / "checkpoints")
-        self._frames_per_step = spec.frames_per_step
-        self._policy = Policy(self._agent, spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
+        num_actions = session.env.spec.num_actions or 0
+        self._policy = Policy(session.agent, num_actions, config.protocol.evaluation.epsilon, config.run.seed)
         self._truth: Truth | None = truth(config)
-        self._seconds_before, self._mark = 0.0, None
-        self._agent_steps = self._updates = 0
-        self._latest: LearnMetrics | None = None
-        self._episodes = Episodes(self._env)
-        self._begin: Begin | None = None
-        self._manifest = identity(config, self._device, torch_threads(config), getattr(self._agent, "learner", None))
+        self._manifest = identity(config, device, torch_threads(config), getattr(session.agent, "learner", None))
         self._progress = Progress(config, enabled=progress)
         self._evaluating = 0.0
 
     def begin(self, lock: RunLock, *, resume: bool, allow_drift: bool) -> None:
         """At the start, or where the run was."""
-        self._lock = lock
+        self._lock, session, saved = lock, self._session, None
         if resume:
-            self._resume(allow_drift)
-        self._metrics = Metrics(self._folder, keep_until=self._agent_steps if resume else None, mark=self._mark)
-        checkpoint.drop_after(self._folder, self._agent_steps)
+            saved = session.resume(self._folder, self._segments, self._manifest, allow_drift=allow_drift)
+        self._seconds_before: float = 0.0 if saved is None else saved["seconds"]
+        mark = None if saved is None else saved["metrics"]
+        self._metrics = Metrics(self._folder, keep_until=session.agent_steps if resume else None, mark=mark)
+        checkpoint.drop_after(self._folder, session.agent_steps)
         self._curve = [curve_point(line) for line in read_metrics(self._folder) if "eval/return" in line]
         self._started = self._logged_at = time.monotonic()
-        self._logged_steps = self._agent_steps
+        self._logged_steps = session.agent_steps
 
     def go(self, until: int | None) -> Result:
         """To the end, or to `until` agent steps; what `train` returns."""
         config, run = self._config, self._config.run
-        if not self._done():  # the result of a shorter run is none of this one's
+        if not self._session.done:  # the result of a shorter run is none of this one's
             (self._folder / "summary.json").unlink(missing_ok=True)
         write_config(self._folder, config)
         write_json(self._folder / "manifest.json", self._manifest)
-        self._progress.start(self._agent_steps, self._folder)
+        self._progress.start(self._session.agent_steps, self._folder)
         reason, final = "failed", None
         try:
             with Stop() as stop, flushed_denormals(config):
@@ -168,14 +153,14 @@ class _Run:
         finally:
             self._progress.stop()
             self._metrics.close()
-            self._env.close()
+            self._session.env.close()
             self.end_with(reason)
         return {
             "run": str(self._folder),
-            "agent_steps": self._agent_steps,
-            "frames": self._clocks.frames,
-            "updates": self._updates,
-            "episodes": self._episodes.count,
+            "agent_steps": self._session.agent_steps,
+            "frames": self._session.clocks.frames,
+            "updates": self._session.updates,
+            "episodes": self._session.episodes.count,
             "seconds": self._seconds,
             "exit_reason": reason,
             "seed": run.seed,
@@ -192,10 +177,10 @@ class _Run:
             say(f"{error}; the manifest does not tell how the run ended: {reason}")
 
     def _train(self, stop: Stop, until: int | None) -> str:
-        run = self._config.run
-        if self._done():
+        run, session = self._config.run, self._session
+        if session.done:
             return "finished"
-        ratio = self._ratio()
+        ratio = session.ratio()
         every = {
             self._log: run.log_every,
             self._evaluate: run.eval_every or max(run.steps // 20, 1),
@@ -203,19 +188,19 @@ class _Run:
         }
         if self._config.replay is not None and run.checkpoint_replay:
             every[self._spool] = SPOOL_EVERY
-        due = {action: (self._agent_steps // period + 1) * period for action, period in every.items()}
+        due = {action: (session.agent_steps // period + 1) * period for action, period in every.items()}
         end = run.steps if until is None else min(until, run.steps)
         next_due = min(*due.values(), end)
-        episodes, limit = self._episodes, run.episodes
+        episodes, limit = session.episodes, run.episodes
         clip = self._config.protocol.clip_rewards
-        moments = interact(self._env, self._agent, ratio, clip, self._agent_steps, self._begin)
+        moments = interact(session.env, session.agent, ratio, clip, session.agent_steps, session.begin)
         for moment in moments:
             episodes.add(moment.time_step)
             if moment.metrics is not None:
-                self._latest = moment.metrics
+                session.latest = moment.metrics
             over = limit is not None and episodes.count >= limit
             if moment.agent_steps >= next_due or over or stop.signal is not None:
-                self._take(moment)
+                session.take(moment)
                 if over or moment.agent_steps >= run.steps:
                     self._log()
                     return "finished" if until is None else "stopped"  # whoever called saves and evaluates
@@ -230,50 +215,34 @@ class _Run:
                     return "stopped"
         raise AssertionError("the loop has no end of its own")
 
-    def _ratio(self) -> Ratio:
-        run, steps, updates = self._config.run, self._agent_steps, self._updates
-        if steps and self._config.replay is not None and not run.checkpoint_replay:
-            start = steps + run.learning_starts  # the replay is empty again and is filled first
-            return Ratio(start, run.update_every, run.updates, before=updates, done=updates)
-        return Ratio(run.learning_starts, run.update_every, run.updates, done=updates)
-
-    def _take(self, moment: Moment) -> None:
-        self._agent_steps, self._updates = moment.agent_steps, moment.updates
-        self._begin = Begin(moment.time_step.obs, moment.time_step.last)
-
-    def _done(self) -> bool:
-        run = self._config.run
-        return self._agent_steps >= run.steps or (run.episodes is not None and self._episodes.count >= run.episodes)
-
-    @property
-    def _clocks(self) -> Clocks:
-        return Clocks(self._agent_steps * self._frames_per_step, self._agent_steps, self._updates)
-
     @property
     def _seconds(self) -> float:
         """Wall-clock seconds of training, evaluations not counted."""
         return self._seconds_before + time.monotonic() - self._started - self._evaluating
 
     def _log(self) -> None:
-        self._lock.check()
-        now = time.monotonic()
-        rate = (self._agent_steps - self._logged_steps) / max(now - self._logged_at, 1e-9)
-        values: dict[str, Any] = dict(self._latest or {})
-        if self._episodes.finished:
-            returns, lengths = zip(*self._episodes.finished, strict=True)
+        session, now = self._session, time.monotonic()
+        rate = (session.agent_steps - self._logged_steps) / max(now - self._logged_at, 1e-9)
+        values: dict[str, Any] = dict(session.latest or {})
+        if session.episodes.finished:
+            returns, lengths = zip(*session.episodes.finished, strict=True)
             values |= {"train/episode_return": np.mean(returns), "train/episode_length": np.mean(lengths)}
-            self._episodes.finished.clear()
         values |= {"time/seconds": self._seconds, "time/steps_per_second": rate, "time/memory_gb": resident() / 1e9}
-        self._metrics.write(self._clocks, self._episodes.count, values)
-        self._logged_at, self._logged_steps = now, self._agent_steps
-        self._progress.update(self._agent_steps, values)
+        self._write(values)
+        session.episodes.finished.clear()
+        self._logged_at, self._logged_steps = now, session.agent_steps
+        self._progress.update(session.agent_steps, values)
+
+    def _write(self, values: Result) -> Result:
+        self._lock.check()
+        return self._metrics.write(self._session.clocks, self._session.episodes.count, values)
 
     def _evaluate(self) -> None:
         started = time.monotonic()
         if self._truth is not None and not self._policy.recurrent:
             mean = exact_return(self._policy, self._truth)
         else:
-            stream = f"evaluation-at-{self._agent_steps}"
+            stream = f"evaluation-at-{self._session.agent_steps}"
             mean = float(
                 np.mean(play(self._config, self._policy, self._config.run.eval_episodes, self._config.run.seed, stream))
             )
@@ -282,74 +251,30 @@ class _Run:
         self._add_to_curve(mean)
 
     def _add_to_curve(self, mean: float) -> None:
-        self._lock.check()
-        if not self._curve or self._curve[-1]["agent_steps"] < self._agent_steps:  # else a resumed run is at its end
-            values = {"eval/return": mean, "time/seconds": self._seconds}
-            self._curve.append(curve_point(self._metrics.write(self._clocks, self._episodes.count, values)))
+        if not self._curve or self._curve[-1]["agent_steps"] < self._session.agent_steps:  # else it was there already
+            self._curve.append(curve_point(self._write({"eval/return": mean, "time/seconds": self._seconds})))
         self._progress.evaluated(mean)
 
     def _finish(self, reason: str) -> Result:
         self._progress.note(f"evaluating the final weights: {self._config.protocol.evaluation.episodes} episodes")
         started = time.monotonic()
-        final = evaluate_policy(self._config, self._policy, agent_steps=self._agent_steps)
+        final = evaluate_policy(self._config, self._policy, agent_steps=self._session.agent_steps)
         self._evaluating += time.monotonic() - started
         self._add_to_curve(final["mean"])
-        ended = {"episodes": self._episodes.count, "seconds": self._seconds, "exit_reason": reason}
+        ended = {"episodes": self._session.episodes.count, "seconds": self._seconds, "exit_reason": reason}
         self._lock.check()
-        write_summary(self._folder, self._config, {**self._clocks._asdict(), **ended}, final, self._curve)
+        write_summary(self._folder, self._config, {**self._session.clocks._asdict(), **ended}, final, self._curve)
         return final
 
     def _spool(self) -> None:
         """What a checkpoint will hold and has settled already is written in good time."""
         self._lock.check()
         try:
-            self._segments.spool({"agent": self._agent.state_dict()})
+            self._segments.spool({"agent": self._session.agent.state_dict()})
         except OSError as error:
             raise StorageError(f"{self._folder}: {error.strerror}") from error
 
     def _save(self) -> None:
         self._lock.check()
-        state = self._agent.state_dict()
-        if not self._config.run.checkpoint_replay:
-            state.pop("replay", None)
-        latest = None if self._latest is None else {tag: float(value) for tag, value in self._latest.items()}
-        running: dict[str, Any] = {
-            "agent": state,
-            "run": {**self._clocks._asdict(), "latest": latest},
-            "episodes": self._episodes.state_dict(),
-            "env": None,
-            "time": {"seconds": self._seconds, "metrics": self._metrics.mark()},
-        }
-        if is_exact(self._config) and self._begin is not None:
-            running["env"] = {"state": self._env.state_dict(), "first": self._begin.first}
-        checkpoint.save(self._folder, self._agent_steps, running, self._segments)
-
-    def _resume(self, allow_drift: bool) -> None:
-        config, folder = self._config, self._folder
-        state = newest_state(
-            folder, self._agent, self._episodes, self._segments, config.run.steps, self._env.spec.num_envs
-        )
-        if state is None:
-            return
-        changed = changes(folder, self._manifest, allow_drift)
-        run = state["run"]
-        self._agent_steps, self._updates, self._latest = run["agent_steps"], run["updates"], run["latest"]
-        self._seconds_before, self._mark = state["time"]["seconds"], state["time"]["metrics"]
-        if self._done():
-            self._manifest["resumed"] = record(folder, self._agent_steps, changed, exact=True)
-            return
-        self._begin = begin_again(self._env, state["env"], changed, allow_drift)
-        if self._begin is None:
-            self._env.close()
-            self._env = make_environment(config, self._episodes.batched, agent_steps=self._agent_steps)
-            self._episodes = Episodes(self._env, self._episodes.count)
-        self._manifest["resumed"] = record(folder, self._agent_steps, changed, exact=self._begin is not None)
-
-
-def _enough_to_learn(config: Config, spec: EnvSpec) -> None:
-    needed = config.replay.window * spec.num_envs
-    if config.run.learning_starts < needed:
-        raise UserError(
-            f"run.learning_starts = {config.run.learning_starts}: with a replay at least {needed} agent steps "
-            f"({spec.num_envs} environments, {config.replay.window} steps each)"
-        )
+        kept = {"seconds": self._seconds, "metrics": self._metrics.mark()}
+        self._session.save(self._folder, self._segments, kept)
