@@ -221,11 +221,12 @@ class DQN:
     def _bootstrap(self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor) -> Target:
         config = self._config
         fractions = self._fractions(len(obs))
-        out = self._target(next_obs, fractions)
+        features = self._target.trunk(next_obs)
+        out = self._target.head(features, fractions)
         if config.double:
             next_q = self._q(self._online, next_obs)
         else:
-            next_q = self._values.mean(out) if fractions is None else self._q(self._target, next_obs)
+            next_q = self._values.mean(out) if fractions is None else self._q_of(self._target, features)
         if config.munchausen:
             policy = softmax(next_q, config.munchausen_temperature)
             reward = munchausen_reward(
@@ -243,11 +244,15 @@ class DQN:
         return self._values.target(out, policy, reward, discount)
 
     def _q(self, network: QNetwork, obs: Tensor) -> Tensor:
-        """Action values `[B, A]`; of implicit quantiles, the mean at evenly spread fractions."""
+        """Action values `[B, A]`."""
+        return self._q_of(network, network.trunk(obs))
+
+    def _q_of(self, network: QNetwork, features: Tensor) -> Tensor:
+        """Action values `[B, A]` of features; of implicit quantiles, the mean at evenly spread fractions."""
         fractions = None
         if self._config.distribution == "implicit-quantile":
-            fractions = midpoints(self._config.act_fractions, self._device).expand(len(obs), -1)
-        return self._values.mean(network(obs, fractions))
+            fractions = midpoints(self._config.act_fractions, self._device)[None]
+        return self._values.mean(network.head(features, fractions))
 
     def _fractions(self, batch: int) -> Tensor | None:
         """Random ones `[B, K]` for an update of implicit quantiles."""

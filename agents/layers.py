@@ -161,7 +161,7 @@ def resample(layers: Sequence[NoisyLinear], generator: torch.Generator) -> None:
 
 
 class QuantileEmbedding(nn.Module):
-    """Features `[B, W]` and fractions `[B, K]` to features `[B, K, W]` (Dabney et al. 2018b, eq. 4)."""
+    """Features `[B, W]` and fractions `[B, K]` or `[1, K]` to features `[B, K, W]` (Dabney et al. 2018b, eq. 4)."""
 
     COSINES = 64
     multiples: Tensor

@@ -34,7 +34,7 @@ class Head(nn.Module):
     """Features `[B, W]` to `[B, A, K]`: K numbers about the return of each action.
 
     Dueling (Wang et al. 2016, eq. 9) has two streams, each as wide as the last hidden layer; theirs lie side by side in
-    one layer. Implicit quantiles take fractions `[B, K]`, and give one number for each.
+    one layer. Implicit quantiles take fractions `[B, K]`, or `[1, K]` for all, and give one number for each.
     """
 
     def __init__(self, config: NetworkConfig, width: int, hidden: int | None, num_actions: int, atoms: int) -> None:
@@ -59,7 +59,8 @@ class Head(nn.Module):
         if self.embedding is None:
             return self._values(features)
         assert fractions is not None
-        return self._values(self.embedding(features, fractions).flatten(0, 1)).view(*fractions.shape, -1).mT
+        embedded = self.embedding(features, fractions)
+        return self._values(embedded.flatten(0, 1)).view(*embedded.shape[:2], -1).mT
 
     def _values(self, x: Tensor) -> Tensor:
         if self.hidden is not None:
