@@ -44,9 +44,9 @@ def reader(space: spaces.Space[Any]) -> Callable[[Any], Any]:
     starts = [int(s.start) for s in space] if isinstance(space, spaces.Tuple) else np.ravel(space.start).tolist()  # type: ignore[attr-defined]
 
     def number(obs: Any) -> int:
-        values = np.ravel(obs) if isinstance(obs, np.ndarray) else obs
         state = 0
         try:
+            values = obs if isinstance(space, spaces.Tuple) else np.ravel(obs)
             for value, start, size in zip(values, starts, digits, strict=True):
                 state = state * size + _digit(value, start, size)
         except (TypeError, ValueError) as error:
@@ -72,7 +72,8 @@ def real(reward: Any) -> float:
     number = reward
     if type(reward) is not float:
         try:
-            number = math.nan if isinstance(reward, str | bytes) or np.ndim(reward) else float(reward)
+            one = reward.item() if isinstance(reward, np.ndarray) and reward.size == 1 else reward
+            number = math.nan if isinstance(one, str | bytes) or np.ndim(one) else float(one)
         except BROKEN as error:
             raise UnreadableError(f"the reward is {_short(reward)}, which is no number: {told(error)}") from error
     if not math.isfinite(number):
@@ -113,7 +114,7 @@ def _converted(given: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if given.dtype.kind in "biuf":
         with np.errstate(all="ignore"):
             array = given.astype(dtype, order="C")
-            if np.can_cast(given.dtype, dtype, "same_kind") or np.array_equal(array, given):
+            if given.dtype.kind == dtype.kind == "f" or np.array_equal(array, given):
                 return array
     raise UnreadableError(f"the observation is of {given.dtype} instead of {dtype}")
 
@@ -121,6 +122,7 @@ def _converted(given: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 def _digit(value: Any, first: int, size: int) -> int:
     """Of a whole number from `first` on, of which there are `size`, how far it is from the first."""
     try:
+        value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
         whole = int(value)
         if whole == value and first <= whole < first + size:
             return whole - first

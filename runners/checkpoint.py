@@ -98,7 +98,8 @@ def segments_of(checkpoint: Path) -> dict[str, str]:
 
 def checkpoints(run: Path) -> list[Path]:
     """The committed checkpoints of a run, newest first."""
-    return sorted((run / "checkpoints").glob("step-*"), reverse=True)
+    found = (p for p in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d{12,}", p.name))
+    return sorted((p for p in found if p.is_dir() and not p.is_symlink()), reverse=True)
 
 
 def drop_after(run: Path, agent_steps: int) -> None:
@@ -118,7 +119,11 @@ def load(checkpoint: Path, segments: Segments | None = None, *, shared: bool = T
         StorageError: a file is there and cannot be read.
     """
     try:
+        for folder in (checkpoint, checkpoint.parent, checkpoint.parent / SEGMENTS):
+            own_file(folder)
         manifest = _read_json(checkpoint / "manifest.json")
+        if "own" not in manifest:
+            raise ValueError("it was made by another version of qladder")
         if (checkpoint / "manifest.json").read_bytes() != seal(manifest["sha256"], manifest["segments"]).encode():
             raise ValueError("manifest.json is not as it was written")
         for name in FILES:

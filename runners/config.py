@@ -71,7 +71,7 @@ class RunConfig:
     """auto: CUDA where there is one."""
     threads: Annotated[int, Ge(0)] = 1
     """CPU threads of torch; 0: one per core."""
-    hang_after: Annotated[float, Ge(0)] = 300.0
+    hang_after: Annotated[float, Ge(0), Le(1e6)] = 300.0
     """Seconds after which an environment that does not come back from a step ends the run; 0: never."""
 
 

@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qladder.envs.errors import EnvironmentFaultError, StorageError, UserError
+from qladder.envs.errors import StorageError, UserError
 from qladder.envs.reading import told
 from qladder.runners import checkpoint
+from qladder.runners.arrays import DAMAGED
+from qladder.runners.run_folder import drift, provenance, read_manifest
 
 IMPORTS = {"ale-py": "ale_py", "tomli-w": "tomli_w", "pillow": "PIL", "annotated-types": "annotated_types"}
 
@@ -131,20 +133,23 @@ def _run(folder: Path) -> Iterator[Finding]:
 
     config = run_config(folder)
     yield Finding("settings", True, f"{config.agent_name} on {config.env.id}, seed {config.run.seed}")
-    yield _lock(folder)
+    yield (lock := _lock(folder))
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_manifest(folder)
         yield Finding("manifest", True, f"the latest process ended: {manifest.get('exit_reason') or 'it did not say'}")
-        if drifted := _drift(manifest):
+        if drifted := drift(manifest, {**manifest, **provenance()}):
             yield Finding("drift", True, f"a resume needs --allow-drift: {'; '.join(drifted)}")
-    except (OSError, ValueError) as error:
+    except (UserError, *DAMAGED) as error:
         yield Finding("manifest", False, told(error))
     good = [_checkpoint(path) for path in checkpoint.checkpoints(folder)]
     yield from good
     yield _measurements(folder)
     left = sorted(p.name for p in [*folder.glob(".*writing*"), *folder.glob("checkpoints/**/.writing*")])
     if left:
-        yield Finding("left over", True, f"{', '.join(left)}: of a process that was killed; the next one removes them")
+        whose = (
+            "it is being written" if " at work " in lock.says else "of a process that was killed; the next removes it"
+        )
+        yield Finding("left over", True, f"{', '.join(left)}: {whose}")
     newest = next((f.what for f in good if f.good), None)
     finished = (folder / "summary.json").is_file()
     if newest is not None:
@@ -170,19 +175,13 @@ def _lock(folder: Path) -> Finding:
     return Finding("lock", True, "free")
 
 
-def _drift(manifest: dict[str, Any]) -> list[str]:
-    from qladder.runners.run_folder import drift, provenance
-
-    return drift(manifest, {**manifest, **provenance()})
-
-
 def _checkpoint(path: Path) -> Finding:
     try:
         state = checkpoint.load(path)
         return Finding(path.name, True, f"good, {state['run']['agent_steps']:,} agent steps")
     except (checkpoint.BadCheckpointError, StorageError) as error:
         return Finding(path.name, False, str(error).removeprefix(f"{path}: ")[:200])
-    except (LookupError, TypeError, ValueError, EnvironmentFaultError) as error:
+    except DAMAGED as error:
         return Finding(path.name, False, f"of another version of qladder: {told(error)}")
 
 

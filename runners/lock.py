@@ -36,6 +36,7 @@ class RunLock:
         except BaseException:
             os.close(self._file)
             raise
+        _HELD.add(self._file)
 
     def check(self) -> None:
         """LostLockError where another process has started on the run since; before anything is committed."""
@@ -47,6 +48,7 @@ class RunLock:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        _HELD.discard(self._file)
         os.close(self._file)
 
     def _take(self) -> None:
@@ -70,3 +72,16 @@ class RunLock:
     def _read(self) -> tuple[int, str, str]:
         words = self._path.read_text(encoding="utf-8").split() if self._path.exists() else []
         return (int(words[0]), words[1], words[2]) if len(words) == 3 and words[0].isdigit() else (0, "?", "?")
+
+
+_HELD: set[int] = set()  # file descriptors of this process's locks
+
+
+def _let_go() -> None:
+    """In a child that was forked, say by an environment: else it would hold the lock when its parent is dead."""
+    for file in _HELD:
+        os.close(file)
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from qladder.runners.config import Config
 from qladder.runners.loading import restore
 from qladder.runners.loop import Begin, Episodes
 from qladder.runners.progress import say
-from qladder.runners.run_folder import drift
+from qladder.runners.run_folder import drift, read_manifest
 from qladder.runners.segments import Segments
 
 
@@ -55,7 +54,7 @@ def newest_state(
 
 def changes(folder: Path, manifest: dict[str, Any], allow_drift: bool) -> list[str]:
     """What has changed since the run was started or resumed last; UserError where that is not allowed."""
-    changed = drift(json.loads((folder / "manifest.json").read_text(encoding="utf-8")), manifest)
+    changed = drift(read_manifest(folder), manifest)
     if changed and not allow_drift:
         raise UserError(f"--resume: {'; '.join(changed)}: the run would go on otherwise (--allow-drift lets it)")
     return changed
@@ -82,7 +81,7 @@ def begin_again(env: ResumableEnv, saved: dict[str, Any] | None, changed: list[s
 
 def record(folder: Path, agent_steps: int, changed: list[str], *, exact: bool) -> list[dict[str, Any]]:
     """What the manifest tells of every time that the run was resumed."""
-    before = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("resumed", [])
+    before = read_manifest(folder).get("resumed", [])
     return [*before, {"agent_steps": agent_steps, "exact": exact and not changed, "drift": changed}]
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import StorageError, UserError
+from qladder.envs.reading import told
+from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import CONFIGS, Config
 from qladder.runners.settings import Table, defaults, merge, read_toml
 
@@ -32,18 +34,20 @@ def open_folder(path: Path, *, resume: bool) -> None:
     check_links(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writing"
-        probe.touch()
-        probe.unlink()
+        _write_new(path / ".writing", "")
+        (path / ".writing").unlink()
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def check_links(path: Path) -> None:
-    """UserError where a file of a run is a link, through which others' files would be read or written."""
-    for name in ("config.toml", "manifest.json", "metrics.jsonl", "summary.json", ".lock", "checkpoints"):
-        if (path / name).is_symlink():
-            raise UserError(f"{path / name} is a link; the files of a run lie in its folder (which may be one)")
+    """UserError where something in a run's folder is a link, through which others' files would be read or written."""
+    for place in (path, path / "checkpoints", path / "checkpoints" / "segments"):
+        for entry in sorted(place.iterdir()) if place.is_dir() else ():
+            if entry.is_symlink():
+                raise UserError(
+                    f"{entry} is a link; a run's files lie in its folder (cp -rL makes a copy without links)"
+                )
 
 
 def write_config(path: Path, config: Config) -> None:
@@ -175,11 +179,31 @@ def write_text(path: Path, text: str) -> None:
     """A file that is there whole or not at all; StorageError where it cannot be written."""
     beside = path.with_name(f".{path.name}.writing")
     try:
-        beside.write_text(text, encoding="utf-8")
+        _write_new(beside, text)
         replace_file(beside, path)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise StorageError(f"{path}: {error.strerror}") from error
+
+
+def _write_new(path: Path, text: str) -> None:
+    """A file of this process's own, whatever stood there."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A run's manifest; UserError where it cannot be read as one."""
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        parts = manifest["protocol"]["hash"], manifest["versions"], manifest.get("resumed", [])
+        if [type(part) for part in parts] != [str, dict, list]:
+            raise ValueError("it is none of a run")
+    except (OSError, *DAMAGED) as error:
+        raise UserError(f"{path} cannot be read: {told(error)}; --out or --name starts beside it") from error
+    return manifest
 
 
 def replace_file(beside: Path, path: Path) -> None:
@@ -192,8 +216,7 @@ def same_run(path: Path, config: Config) -> None:
     from qladder.runners.config import resolve
 
     old = resolve(None, None, {}, path / "config.toml")
-    manifest = path / "manifest.json"
-    made_under = json.loads(manifest.read_text(encoding="utf-8"))["protocol"]["hash"] if manifest.exists() else None
+    made_under = read_manifest(path)["protocol"]["hash"] if (path / "manifest.json").exists() else None
     if made_under not in (None, config.protocol.hash):
         raise UserError(
             f"--resume: protocol {config.protocol.name} was {made_under} and is {config.protocol.hash} now; "

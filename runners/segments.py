@@ -60,8 +60,10 @@ class Segments:
     def drop_but(self, used: set[str]) -> None:
         """Removes the files that neither are `used` nor the latest versions."""
         latest = {told["file"] for told in self._there.values()}
+        if self._folder.is_symlink():
+            return  # that is no folder of ours
         for path in self._folder.glob("*"):
-            if path.name not in used | latest:
+            if path.name not in used | latest and path.suffix in (".npz", "") and not path.is_dir():
                 path.unlink()
 
     def _write(self, name: str, part: Versioned) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from types import FrameType
 from typing import Any
 
 
-class StoppedError(Exception):
-    """Somebody stopped what goes on."""
+class StoppedError(BaseException):
+    """Somebody stopped what goes on; no `Exception`, which an environment in whose step it comes might handle."""
 
 
 class Stop:

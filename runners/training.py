@@ -114,6 +114,7 @@ class _Run:
         self._manifest = identity(config, device, torch_threads(config), getattr(session.agent, "learner", None))
         self._progress = Progress(config, enabled=progress)
         self._evaluating = 0.0
+        self._goes = False
 
     def begin(self, lock: RunLock, *, resume: bool, allow_drift: bool) -> None:
         """At the start, or where the run was."""
@@ -135,6 +136,7 @@ class _Run:
             (self._folder / "summary.json").unlink(missing_ok=True)
         write_config(self._folder, config)
         write_json(self._folder / "manifest.json", self._manifest)
+        self._goes = True
         self._progress.start(self._session.agent_steps, self._folder)
         reason, final = "failed", None
         try:
@@ -168,7 +170,9 @@ class _Run:
         }
 
     def end_with(self, reason: str) -> None:
-        """Writes down how the run ended."""
+        """Writes down how the run ended, unless it had not begun: then what stands there is an earlier process's."""
+        if not self._goes:
+            return
         self._lock.check()
         self._manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
         try:

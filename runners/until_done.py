@@ -30,32 +30,40 @@ def train_until_done(arguments: Sequence[str], folder: Path, *, resume: bool) ->
         before = _newest(folder)
         status, stopped = _attempt([*arguments, *(["--resume"] if resume or restarts else [])])
         if status in WANTED or stopped:
-            return status
+            return _shell(status)
         idle = 0 if _newest(folder) > before else idle + (restarts > 0)
         died = f"died of signal {signal.Signals(-status).name}" if status < 0 else f"failed with status {status}"
         if restarts == RESTARTS or idle == WITHOUT_PROGRESS:
             say(f"{folder}: {died}; given up after {restarts} restarts, {idle} of them in a row without a checkpoint")
-            return status if status > 0 else 128 - status
+            return _shell(status)
         restarts += 1
         say(f"{folder}: {died}; restart {restarts} of at most {RESTARTS}")
 
 
 def _attempt(arguments: Sequence[str]) -> tuple[int, bool]:
     """The exit status (negative: the signal that killed it), and whether somebody stopped it."""
-    stopped = False
+    stopped: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped
-        stopped = True
-        process.send_signal(number)
+        stopped.append(number)
+        if process is not None:
+            process.send_signal(number)
 
-    process = subprocess.Popen([sys.executable, "-m", "qladder.runners", *arguments], start_new_session=True)
     before = {n: signal.signal(n, pass_on) for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
     try:
-        return process.wait(), stopped
+        process = subprocess.Popen([sys.executable, "-m", "qladder.runners", *arguments], start_new_session=True)
+        for number in stopped:  # before there was anyone to pass it on to
+            process.send_signal(number)
+        return process.wait(), bool(stopped)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _shell(status: int) -> int:
+    """As a shell tells it: 128 and the number of the signal that killed it."""
+    return status if status >= 0 else 128 - status
 
 
 def _newest(folder: Path) -> str:

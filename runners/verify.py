@@ -16,7 +16,7 @@ from qladder.envs.errors import UserError
 from qladder.runners import checkpoint
 from qladder.runners.loading import run_config
 from qladder.runners.resume import is_exact
-from qladder.runners.run_folder import drift, provenance
+from qladder.runners.run_folder import drift, provenance, read_manifest
 from qladder.runners.runs import read_metrics
 from qladder.runners.segments import NAME as SEGMENTS
 from qladder.runners.training import train
@@ -45,12 +45,13 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
         raise UserError(
             f"{folder}: its checkpoints hold no replay (run.checkpoint_replay); --from-start does it all again"
         )
-    made = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    made = read_manifest(folder)
     changed = drift(made, {**made, **provenance()})
     if changed and not allow_drift:
         raise UserError(f"{folder}: {'; '.join(changed)} (--allow-drift compares all the same)")
     start, end = 0 if begin is None else _agent_steps(begin), _agent_steps(good[0])
-    with tempfile.TemporaryDirectory(prefix="qladder-verify-") as place:
+    beside = folder.parent if os.access(folder.parent, os.W_OK) else None  # where files can be linked, not copied
+    with tempfile.TemporaryDirectory(prefix=".qladder-verify-", dir=beside) as place:
         again = Path(place) / "run"
         if begin is not None:
             again.mkdir()

@@ -17,15 +17,17 @@ from qladder.envs.errors import HangError
 ENVS = str(Path(qladder.envs.__file__ or "").parent)
 GRACE = 5.0  # seconds in which a hanging environment must let go of the main thread
 TICKS = 20  # looks within the limit
+LEAST_TICK = 0.01  # seconds
 
 
 class Watchdog:
     """While entered, a thread looks from time to time whether the main thread is in one and the same step or reset.
 
     Nothing is measured per step. After `limit` seconds `HangError` is raised in the main thread. If that does not come
-    back to Python, `last_words` are called, the fault is printed, and the process ends with status 1. Time in which the
-    process itself was stopped does not count. It watches nothing where `limit` is 0, or outside the main thread, where
-    no signal arrives; code that hangs and keeps the interpreter to itself cannot be seen.
+    back to Python, or then hangs in closing the environment, `last_words` are called, the fault is printed, and the
+    process ends with status 1. Time in which the process itself was stopped does not count. It watches nothing where
+    `limit` is 0, or outside the main thread, where no signal arrives; code that hangs and keeps the interpreter to
+    itself cannot be seen.
 
     Args:
         limit: seconds for one step or reset of one environment.
@@ -39,6 +41,7 @@ class Watchdog:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._stuck: tuple[str, str] | None = None
+        self._barked = False
         self._before: Any = None
 
     def __enter__(self) -> Watchdog:
@@ -55,10 +58,11 @@ class Watchdog:
 
     def _bark(self, number: int, frame: FrameType | None) -> None:
         if self._stuck is not None and _place(frame) == self._stuck:  # it may have come back just now
+            self._barked = True
             raise HangError(self._fault())
 
     def _watch(self) -> None:
-        tick, looks, seen = self._limit / TICKS, 0, None
+        tick, looks, seen = max(self._limit / TICKS, LEAST_TICK), 0, None
         while not self._end.wait(tick):
             place = self._main_place()
             looks = looks + 1 if place is not None and place == seen else 0
@@ -66,10 +70,16 @@ class Watchdog:
             if looks >= TICKS:
                 self._stuck = place
                 signal.pthread_kill(self._main.ident or 0, signal.SIGALRM)
-                if not self._end.wait(GRACE) and self._main_place() == place:
-                    self._last_words(f"failed: {self._fault()}")
-                    print(f"qladder: {self._fault()}; --resume goes on from the newest checkpoint", file=sys.stderr)
-                    os._exit(1)
+                if not self._end.wait(GRACE) and (self._barked or self._main_place() == place):
+                    self._exit()
+
+    def _exit(self) -> None:
+        """The environment holds the main thread, be it in `close`."""
+        try:
+            self._last_words(f"failed: {self._fault()}")
+            print(f"qladder: {self._fault()}; --resume goes on from the newest checkpoint", file=sys.stderr, flush=True)
+        finally:
+            os._exit(1)
 
     def _fault(self) -> str:
         id, where = self._stuck or ("", "")

@@ -51,16 +51,43 @@ class Hanging(Catch):
         super().__init__()
         self._way, self._count = WAYS[way], 0
 
+    def close(self) -> None:
+        if self._way is holds and Path("hung").exists() and not Path("over").exists():
+            Path("over").touch()
+            time.sleep(1e6)
+
     def step(self, action: Any) -> Any:
         self._count += 1
         if self._count == AT and (self._way is always_dies or not Path("hung").exists()):
-            Path("hung").touch()
+            Path("hung").write_text("here")
             self._way()
         return super().step(action)
 
 
 def waits() -> None:
     time.sleep(1.5)
+
+
+def holds() -> None:
+    """Its `close` waits for what does not come either."""
+    sleeps()
+
+
+def forks() -> None:
+    """Leaves a child behind that outlives this process, which dies."""
+    if os.fork() == 0:
+        time.sleep(8)
+        os._exit(0)
+    dies()
+
+
+def stops() -> None:
+    """Whoever sent that: it comes while the environment steps, and this handles all exceptions."""
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+    except Exception:
+        pass
 
 
 def dies() -> None:
@@ -80,5 +107,6 @@ def fails() -> None:
     raise RuntimeError("the floor gave way")
 
 
-WAYS = {way.__name__: way for way in (waits, sleeps, swallows, in_c, is_stopped, dies, always_dies, prints, fails)}
+LIVING = (waits, sleeps, swallows, in_c, is_stopped, prints, fails, holds, stops)
+WAYS = {way.__name__: way for way in (*LIVING, dies, always_dies, forks)}
 gymnasium.register("Hanging-v0", Hanging)

@@ -259,6 +259,44 @@ FOLDERS: dict[str, Callable[[Path], None]] = {
 }
 
 
+def victim(run: Path) -> Path:
+    folder = run.parent / "victim"
+    folder.mkdir(exist_ok=True)
+    (folder / "thesis.npz").write_text("years of work")
+    return folder
+
+
+def link_to_victim(name: str, target: str = "") -> Callable[[Path], None]:
+    def attack(run: Path) -> None:
+        aim = victim(run) / target
+        if (run / name).is_dir():
+            shutil.rmtree(run / name)
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(aim)
+
+    return attack
+
+
+def written(name: str, content: str) -> Callable[[Path], None]:
+    def attack(run: Path) -> None:
+        (run / name).write_text(content)
+
+    return attack
+
+
+VICTIMS: dict[str, Callable[[Path], None]] = {
+    "segments elsewhere": link_to_victim("checkpoints/segments"),
+    "checkpoints elsewhere": link_to_victim("checkpoints"),
+    "a checkpoint elsewhere": link_to_victim("checkpoints/step-000000009999"),
+    "a file half written": link_to_victim(".manifest.json.writing", "thesis.npz"),
+    "settings half written": link_to_victim(".config.toml.writing", "thesis.npz"),
+    "a probe": link_to_victim(".writing", "new"),
+    "a lock": link_to_victim(".lock", "thesis.npz"),
+}
+MANIFESTS = ("{", "[]", "{}", "null", '{"protocol": {"hash": 5}}', '{"protocol": "x", "versions": {}}')
+FOLDERS |= {f"a manifest of {text}": written("manifest.json", text) for text in MANIFESTS}
+
+
 def outcome(action: Callable[[], Any]) -> str:
     from qladder.envs.errors import EnvironmentFaultError, StorageError, UserError
 
@@ -269,6 +307,10 @@ def outcome(action: Callable[[], Any]) -> str:
     except BaseException as error:
         return f"RAISED {type(error).__name__}: {error}"
     return "accepted"
+
+
+def victim_files(place: Path) -> list[Path]:
+    return sorted(path for path in (place / "victim").rglob("*") if path.is_file())
 
 
 def main() -> None:
@@ -285,6 +327,7 @@ def main() -> None:
         *((f"table: {name}", table, attack, "checkpoints") for name, attack in CHECKPOINTS.items() if "array" in name),
         *((f"resume: {name}", table, attack, "resumes") for name, attack in RESUMES.items()),
         *((f"folder: {name}", table, attack, "folders") for name, attack in FOLDERS.items()),
+        *((f"victim: {name}", table, attack, "folders") for name, attack in VICTIMS.items()),
     ]
     sys.addaudithook(hook)
     for number, (name, kind, attack, where) in enumerate(everything):
@@ -296,7 +339,8 @@ def main() -> None:
             attack(target)
         SEEN.clear()
         told[name] = {"load": outcome(lambda run=run: load(run)), "resume": outcome(lambda run=run: resume(run))}
-        told[name]["events"] = list(SEEN)
+        hurt = name.startswith("victim") and [p.read_text() for p in victim_files(place)] != ["years of work"]
+        told[name]["events"] = [*SEEN, *(["the victim is hurt"] if hurt else [])]
         shutil.rmtree(place)
     json.dump(told, sys.stdout)
 

@@ -74,14 +74,14 @@ def hanging(folder: Path) -> str:
     return "hanging"
 
 
-def stopped(number: int, *arguments: str, cwd: Path, run: Path, times: int = 1) -> tuple[int, str]:
-    """Sends the signal so many times once `run` has measured something; exit status and standard error."""
+def stopped(number: int, *arguments: str, cwd: Path, ready: Path, times: int = 1) -> tuple[int, str]:
+    """Sends the signal so many times once there is something in `ready`; exit status and standard error."""
     command = [sys.executable, "-m", "qladder.runners", *arguments]
     process = subprocess.Popen(
         command, cwd=cwd, env=environment(cwd), stderr=subprocess.PIPE, text=True, preexec_fn=_heed_sighup
     )
-    metrics, deadline = run / "metrics.jsonl", time.monotonic() + 60
-    while not (metrics.exists() and metrics.stat().st_size):
+    deadline = time.monotonic() + 60
+    while not (ready.exists() and ready.stat().st_size):
         assert time.monotonic() < deadline
         with contextlib.suppress(subprocess.TimeoutExpired):
             raise AssertionError(f"it ended with {process.wait(0.05)}")

@@ -115,12 +115,20 @@ def test_what_an_environment_prints_does_not_spoil_the_json(place: Path) -> None
     assert "the game has begun" in qladder(*play, "--name", "plain", cwd=place).stdout
 
 
+def test_a_signal_in_a_step_of_the_last_evaluation_is_no_fault_of_the_environment(place: Path) -> None:
+    play = ("train", "random", f"{hanging(place)}:Hanging-v0", "--env.kwargs.way", "stops", "--steps", "20")
+    done = qladder(*play, "--name", "r", cwd=place)
+    assert done.returncode == 143, done.stderr
+    assert json.loads((place / "runs" / "r" / "manifest.json").read_text())["exit_reason"] == "terminated"
+    assert qladder(*play, "--name", "r", "--resume", cwd=place).returncode == 0
+
+
 def test_a_second_signal_ends_at_once(place: Path) -> None:
     """Though the first one waits for an environment that does not come back."""
     play = ("train", "random", f"{hanging(place)}:Hanging-v0", "--env.kwargs.way", "sleeps", "--run.log-every", "10")
     for number, status in ((signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)):
         name = f"r{number}"
-        ended, _ = stopped(number, *play, "--name", name, cwd=place, run=place / "runs" / name, times=2)
+        ended, _ = stopped(number, *play, "--name", name, cwd=place, ready=place / "hung", times=2)
         assert ended == status
         (place / "hung").unlink()
 
@@ -145,7 +153,7 @@ def test_a_diverging_run_stops_with_its_batch_and_leaves_good_checkpoints(place:
 def test_a_signal_saves_and_resume_goes_on(place: Path, number: int, status: int) -> None:
     flags = ["--name", "r", "--run.episodes", "none", "--run.log-every", "100"]
     metrics = place / "runs" / "r" / "metrics.jsonl"
-    ended, error = stopped(number, *TRAIN, "--steps", "100000000", *flags, cwd=place, run=metrics.parent)
+    ended, error = stopped(number, *TRAIN, "--steps", "100000000", *flags, cwd=place, ready=metrics)
     assert ended == status
     assert "--resume" in error
     assert "Traceback" not in error

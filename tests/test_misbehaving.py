@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.envs.gym import BatchEnv, GymEnv
+from qladder.envs.reading import reader
 from qladder.replay.types import Step
 from qladder.runners.loop import Ratio, interact
 
@@ -98,6 +99,8 @@ OBSERVATIONS: dict[str, tuple[spaces.Space[Any], Any, str]] = {
     "fractions as bytes": (BYTES, np.array([0.5, 0]), "of float64 instead of uint8"),
     "nan as bytes": (BYTES, np.array([np.nan, 0]), "of float64 instead of uint8"),
     "too large for bytes": (BYTES, [256, 0], "of int64 instead of uint8"),
+    "too large for bytes, of their kind": (BYTES, np.array([300, 0], np.uint16), "of uint16 instead of uint8"),
+    "whole numbers that a float rounds": (VECTOR, [2**24 + 1, 0], "of int64 instead of float32"),
     "negative bytes": (BYTES, [-1, 0], "of int64 instead of uint8"),
     "negative state": (STATES, -1, "-1, not a whole number from 0 to 39"),
     "state too large": (STATES, 40, "40, not a whole number from 0 to 39"),
@@ -131,7 +134,7 @@ STEPS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "reward infinite": (instead(1, np.float32("inf")), "reward is .*inf.*, not one finite number"),
     "no reward": (instead(1, None), "reward is None, which is no number"),
     "a word for a reward": (instead(1, "1.0"), "reward is '1.0', not one finite number"),
-    "an array for a reward": (instead(1, np.array([1.0])), r"reward is array\(\[1.\]\), not one finite number"),
+    "two rewards": (instead(1, np.array([1.0, 2.0])), r"reward is array\(\[1., 2.\]\), not one finite number"),
     "complex reward": (instead(1, 1j), "reward is 1j, which is no number"),
     "unspeakable reward": (instead(1, Unspeakable()), "reward is "),
     "terminated is nothing": (instead(2, None), "terminated is None, neither true nor false"),
@@ -214,6 +217,7 @@ def test_what_an_environment_did_is_named_and_nothing_of_it_remembered(
         (STATES, np.float32(3), 3),
         (STATES, np.array(3), 3),
         (DIGITS, [1, 2], 6),
+        (STATES, np.array([3]), 3),
     ],
 )
 def test_numbers_of_another_type_are_taken_where_nothing_is_lost(space: Any, obs: Any, seen: Any) -> None:
@@ -222,13 +226,18 @@ def test_numbers_of_another_type_are_taken_where_nothing_is_lost(space: Any, obs
     assert np.array_equal(env.step(0).next_obs, seen)
 
 
+def test_digits_in_rows_are_read_row_by_row() -> None:
+    assert reader(spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])))([[1, 2], [3, 4]]) == ((1 * 3 + 2) * 4 + 3) * 5 + 4
+
+
 def test_numbers_are_taken_for_flags_and_rewards() -> None:
-    given = (np.zeros(2, np.float32), np.float32(0.5), np.bool_(True), 0, {})
-    env = GymEnv(Honest(VECTOR, (0, 1), lambda _: given), "Honest-v0", 0, "env")
-    env.reset()
-    step = env.step(0)
-    assert (step.reward, step.discount, step.last) == (0.5, 0.0, True)
-    assert type(step.reward) is float
+    for reward in (np.float32(0.5), np.array(0.5), np.array([0.5])):
+        given = (np.zeros(2, np.float32), reward, np.bool_(True), 0, {})
+        env = GymEnv(Honest(VECTOR, (0, 1), lambda _, given=given: given), "Honest-v0", 0, "env")
+        env.reset()
+        step = env.step(0)
+        assert (step.reward, step.discount, step.last) == (0.5, 0.0, True)
+        assert type(step.reward) is float
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,9 @@ def test_ctrl_c_saves_what_runs_and_begins_nothing_more(place: Path) -> None:
     text = 'summary = ""\nseeds = 1\n' + task.format("FrozenLake-v1") + task.format("Taxi-v4")
     (place / "long.toml").write_text(text)
     run = place / "o" / "q-learning__FrozenLake-v1__s0"
-    status, error = stopped(signal.SIGINT, "suite", "long.toml", "--jobs", "1", "--out", "o", cwd=place, run=run)
+    status, error = stopped(
+        signal.SIGINT, "suite", "long.toml", "--jobs", "1", "--out", "o", cwd=place, ready=run / "metrics.jsonl"
+    )
     assert status == 130
     assert "saved; the same command goes on" in error
     assert "Traceback" not in error

@@ -13,7 +13,10 @@ from processes import hanging, qladder, stopped
 RUN = ("--steps", "100", "--run.checkpoint-every", "10", "--run.eval-every", "1000", "--run.log-every", "10")
 
 
-@pytest.mark.parametrize(("way", "said"), [("dies", "died of signal SIGKILL"), ("fails", "failed with status 1")])
+KILLED = "died of signal SIGKILL"
+
+
+@pytest.mark.parametrize(("way", "said"), [("dies", KILLED), ("forks", KILLED), ("fails", "failed with status 1")])
 def test_a_run_that_dies_once_ends_as_if_it_had_not(way: str, said: str, tmp_path: Path) -> None:
     play = ("train", "random", f"{hanging(tmp_path)}:Hanging-v0", "--env.kwargs.way", way, *RUN, "--json")
     done = qladder(*play, "--name", "it", "--until-done", cwd=tmp_path)
@@ -40,8 +43,15 @@ def test_bad_input_is_not_tried_again(tmp_path: Path) -> None:
 
 def test_whoever_stops_it_stops_the_run(tmp_path: Path) -> None:
     play = ("train", "q-learning", "CliffWalking-v1", "--steps", "100000000", "--name", "it", "--until-done")
-    status, error = stopped(signal.SIGTERM, *play, cwd=tmp_path, run=tmp_path / "runs" / "it")
+    status, error = stopped(signal.SIGTERM, *play, cwd=tmp_path, ready=tmp_path / "runs" / "it" / "metrics.jsonl")
     assert status == 143
     assert "restart" not in error
     manifest = json.loads((tmp_path / "runs" / "it" / "manifest.json").read_text())
     assert manifest["exit_reason"] == "terminated"
+
+
+def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
+    play = ("train", "random", f"{hanging(tmp_path)}:Hanging-v0", "--env.kwargs.way", "sleeps", "--run.log-every", "10")
+    ready = tmp_path / "hung"
+    status, _ = stopped(signal.SIGTERM, *play, "--name", "it", "--until-done", cwd=tmp_path, ready=ready, times=2)
+    assert status == 143

@@ -11,7 +11,7 @@ from processes import hanging, qladder
 RUN = ("--steps", "60", "--run.checkpoint-every", "10", "--run.eval-every", "1000", "--name", "it")
 
 
-@pytest.mark.parametrize("way", ["sleeps", "swallows", "in_c"])
+@pytest.mark.parametrize("way", ["sleeps", "swallows", "in_c", "holds"])
 def test_an_environment_that_hangs_is_named_and_the_run_can_go_on(way: str, tmp_path: Path) -> None:
     play = ("train", "random", f"{hanging(tmp_path)}:Hanging-v0", "--env.kwargs.way", way, "--run.hang-after", "1")
     done = qladder(*play, *RUN, cwd=tmp_path)
