@@ -49,8 +49,10 @@ def reader(space: spaces.Space[Any]) -> Callable[[Any], Any]:
             values = obs if isinstance(space, spaces.Tuple) else np.ravel(obs)
             for value, start, size in zip(values, starts, digits, strict=True):
                 state = state * size + _digit(value, start, size)
-        except (TypeError, ValueError) as error:
-            raise UnreadableError(f"the observation is {reprlib.repr(obs)}, not {len(digits)} whole numbers") from error
+        except UnreadableError:
+            raise
+        except BROKEN as error:
+            raise UnreadableError(f"the observation is {_short(obs)}, not {len(digits)} whole numbers") from error
         return state
 
     return number

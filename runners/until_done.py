@@ -43,17 +43,20 @@ def train_until_done(arguments: Sequence[str], folder: Path, *, resume: bool) ->
 def _attempt(arguments: Sequence[str]) -> tuple[int, bool]:
     """The exit status (negative: the signal that killed it), and whether somebody stopped it."""
     stopped: list[int] = []
+    early: list[int] = []  # before there was anyone to pass it on to
     process: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
-        if process is not None:
+        if process is None:
+            early.append(number)
+        else:
             process.send_signal(number)
 
     before = {n: signal.signal(n, pass_on) for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
     try:
         process = subprocess.Popen([sys.executable, "-m", "qladder.runners", *arguments], start_new_session=True)
-        for number in stopped:  # before there was anyone to pass it on to
+        for number in early:
             process.send_signal(number)
         return process.wait(), bool(stopped)
     finally:

@@ -78,7 +78,7 @@ def stopped(number: int, *arguments: str, cwd: Path, ready: Path, times: int = 1
     """Sends the signal so many times once there is something in `ready`; exit status and standard error."""
     command = [sys.executable, "-m", "qladder.runners", *arguments]
     process = subprocess.Popen(
-        command, cwd=cwd, env=environment(cwd), stderr=subprocess.PIPE, text=True, preexec_fn=_heed_sighup
+        command, cwd=cwd, env=environment(cwd), stderr=subprocess.PIPE, text=True, preexec_fn=_heed_signals
     )
     deadline = time.monotonic() + 60
     while not (ready.exists() and ready.stat().st_size):
@@ -93,9 +93,10 @@ def stopped(number: int, *arguments: str, cwd: Path, ready: Path, times: int = 1
     return process.returncode, error
 
 
-def _heed_sighup() -> None:
-    """Who runs the tests may ignore it, as under nohup, and processes inherit that."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def _heed_signals() -> None:
+    """Who runs the tests may ignore them, as under nohup or in the background, and processes inherit that."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def environment(cwd: Path) -> dict[str, str]:

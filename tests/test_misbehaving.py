@@ -112,6 +112,7 @@ OBSERVATIONS: dict[str, tuple[spaces.Space[Any], Any, str]] = {
     "a digit that carries over": (DIGITS, np.array([1, 7]), "7, not a whole number from 0 to 3"),
     "three digits": (DIGITS, np.array([1, 2, 3]), "not 2 whole numbers"),
     "no digits": (DIGITS, 5, "not 2 whole numbers"),
+    "unspeakable digits": (DIGITS, Unspeakable(), "a Unspeakable, not 2 whole numbers"),
 }
 RESETS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "raises": (raising(RuntimeError("the game broke\nat length")), r"reset raised RuntimeError: the game broke \("),
