@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from qladder.agents.schedules import Clocks
 from qladder.runners.metrics import Metrics
+
+
+@pytest.fixture(autouse=True)
+def _numbered_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard takes the files of one second in the order of their numbers as words: the tenth before the ninth."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def write(folder: Path, *records: tuple[int, dict[str, Any]], keep_until: int | None = None) -> None:
