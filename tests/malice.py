@@ -152,6 +152,7 @@ DEEP = "[" * 200_000 + "]" * 200_000
 OBJECT = np.array([Boom()], object)
 CHECKPOINTS: dict[str, Callable[[Path], None]] = {
     "segment above": manifest(segment(f"../../../{SECRET}")),
+    "segment above, with its ending": manifest(segment(f"../../../{SECRET}.npz")),
     "segment absolute": manifest(segment("/etc/passwd")),
     "segment with a null": manifest(segment("a\0.npz")),
     "segment hidden": manifest(segment(".npz")),
@@ -333,7 +334,8 @@ def main() -> None:
     for number, (name, kind, attack, where) in enumerate(everything):
         place = scratch / str(number)
         shutil.copytree(kind, place / "run")
-        (place / SECRET).write_text("secret")
+        for name_ in (SECRET, f"{SECRET}.npz"):
+            (place / name_).write_text("secret")
         run = place / "run"
         for target in [run] if where == "folders" else sorted((run / "checkpoints").glob("step-*")):
             attack(target)

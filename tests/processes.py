@@ -100,4 +100,5 @@ def _heed_signals() -> None:
 
 
 def environment(cwd: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(cwd), "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+    path = os.pathsep.join([str(cwd), *filter(None, [os.environ.get("PYTHONPATH")])])  # the tree that is tested
+    return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}

@@ -26,6 +26,8 @@ def test_what_is_plain_is_accepted_and_what_is_not_refused() -> None:
     assert attempt(["dqn", "CartPole-v1", "--agent.hidden", "64", "64", "--agent.epsilon.end=0.05"]) == "accepted"
     assert attempt(["dqn", "CartPole-v1", "--agent.hidden", "-64"]) == "refused"
     assert attempt(["dqn", "CartPole-v1", "--agent.epsilon", "nan"]) == "refused"
+    assert attempt(["dqn", "CartPole-v1", "--env.wrappers", "a\nb"]) == "refused"  # in one line
+    assert attempt(["dqn", "CartPole-v1", "--env.protocol", "false"]) == "refused"
 
 
 def test_a_seed_makes_the_same_command_lines() -> None:
