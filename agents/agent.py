@@ -38,6 +38,12 @@ class Agent(Protocol):
     def learn(self, k: int) -> Metrics:
         """Does `k` updates from the agent's own memory; what it returns stays tensors until it is logged."""
 
+    def health(self) -> Metrics:
+        """Signs, tagged `health/`, of whether it learns, goes dead or drifts; nothing that `state_dict` tells changes.
+
+        They follow from that state alone, so that a resumed run shows the same; empty where there is nothing to tell.
+        """
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors, arrays, numbers, strings, lists and dictionaries of them; enough to go on exactly."""
 

@@ -34,6 +34,7 @@ class DoubleQLearning(Tabular):
             target = step.reward + one_step(step.discount, self._gamma) * judge.q[next_state][best]
             td = learner.update(state, step.action, target)
         self._policy.updates += k
+        self._errors.append(td)
         return {"loss/td": td * td / 2, "q/mean": learner.q[state][step.action]}
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from qladder.agents.dqn_config import DQNConfig, check_parts
 from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
 from qladder.agents.graph import ROWS, GraphedUpdates, GraphOfArray
+from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers, largest
 from qladder.agents.learner import choose_learner
 from qladder.agents.networks import QNetwork, q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
@@ -25,6 +26,7 @@ from qladder.agents.values import Target, make_values, midpoints
 from qladder.envs.seeding import generator, integer
 from qladder.replay.frames import FrameReplay, ReplayConfig
 
+FIELDS = ("obs", "next_obs", "action", "reward", "discount", "weight")  # of a batch
 TOGETHER = 4  # updates whose targets are computed at once; more would not fit into a CPU's caches
 
 
@@ -63,6 +65,7 @@ class DQN:
         )
         self._target.load_state_dict(self._online.state_dict())
         self._target.requires_grad_(False)
+        self._median = midpoints(1, self._device)[None] if config.distribution == "implicit-quantile" else None
         self._draws = torch.Generator().manual_seed(integer(seed, "draws"))  # noise and fractions
         self.learner = choose_learner(config, self._online, spec, self._device, replay)
         if self.learner == "cpu-bf16":
@@ -109,6 +112,27 @@ class DQN:
             "q/td_error": learned.td.detach().abs().mean(),
         }
         return metrics if learned.overflow is None else {**metrics, "q/support_overflow": learned.overflow}
+
+    def health(self) -> Metrics:
+        if not self._updates:
+            return {}
+        batch, draws = self._replay.peek(BATCH), self._draws.get_state()
+        told = tuple(self._tensor(getattr(batch, name)) for name in FIELDS)
+        obs, next_obs, action, reward, discount, weight = told
+        with self._online.exact(), self._target.exact():
+            target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
+            learned = self._loss(obs, action, reward, weight, target, overflow)
+            drift = learned.q.detach() - self._q(self._target, obs)
+            signs = {
+                **errors(learned.td.detach()),
+                **largest(learned.q, reward),
+                **hidden_layers(self._online, self._online.head.advantage, partial(self._online, obs, self._median)),
+                "health/gradient_norm": gradient_norm(learned.loss, self._online.parameters()),
+                "health/target_drift": drift.abs().mean(),
+                "health/replay_age": self._replay.age(batch.index).mean(),
+            }
+        self._draws.set_state(draws)
+        return signs
 
     def values(self, obs: Any, noisy: bool = False) -> Tensor:
         """Action values `[N, A]` of observations `[N, ...]`; `noisy` with the latest noise, where there is any."""
@@ -175,8 +199,7 @@ class DQN:
             self._online.resample(self._draws)
             self._target.resample(self._draws)
         batch = self._replay.sample(updates * self._batch_size, self._config.importance(self.clocks))
-        names = ("obs", "next_obs", "action", "reward", "discount", "weight")
-        obs, next_obs, action, reward, discount, weight = (self._tensor(getattr(batch, name)) for name in names)
+        obs, next_obs, action, reward, discount, weight = (self._tensor(getattr(batch, name)) for name in FIELDS)
         target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
         for start in range(0, len(target), self._batch_size):
             rows = slice(start, start + self._batch_size)
@@ -209,12 +232,18 @@ class DQN:
     def _fit(
         self, obs: Tensor, action: Tensor, reward: Tensor, weight: Tensor, target: Tensor, overflow: Tensor | None
     ) -> Learned:
+        learned = self._loss(obs, action, reward, weight, target, overflow)
+        descend(learned.loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
+        self._online.refresh()
+        return learned
+
+    def _loss(
+        self, obs: Tensor, action: Tensor, reward: Tensor, weight: Tensor, target: Tensor, overflow: Tensor | None
+    ) -> Learned:
         fractions = self._fractions(len(obs))
         out = self._online(obs, fractions)
         loss, td, surprise = self._values.loss(of_action(out, action), target, fractions)
         mean_loss = (weight * loss).mean()
-        descend(mean_loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
-        self._online.refresh()
         return Learned(mean_loss, self._values.mean(out), td, target, reward, surprise, overflow)
 
     @torch.no_grad()

@@ -73,6 +73,7 @@ class DynaQ(Tabular):
         for _ in range(k - 1):
             self._update(*self._model.sample())
         self._policy.updates += k
+        self._errors.append(td)
         return {"loss/td": td * td / 2, "q/mean": self._table.q[state][action]}
 
     def _told(self, step: Step) -> tuple[int, int, Outcome]:

@@ -78,22 +78,23 @@ class Convolutions(nn.Module):
         self.width = channels * height * width
         self._strides = [stride for _, _, stride in layers]
         self._folds = can_fold(*layers[0][1:])
-        self._low: LowCopies | None = None
+        self.low: LowCopies | None = None
+        self._relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._low is not None:
+        if self.low is not None:
             strides = [0 if self._folds else self._strides[0], *self._strides[1:]]
-            return LowConvolutions.apply(x, self._mean, strides, self._low.tensors, *self._params())  # type: ignore[no-untyped-call]
+            return LowConvolutions.apply(x, self._mean, strides, self.low.tensors, *self._params())  # type: ignore[no-untyped-call]
         h = scaled(x, self._mean, self._format)
         for layer in self.layers:
-            h = torch.relu(layer(h))
+            h = self._relu(layer(h))
         return h.flatten(1)
 
     def lower(self) -> LowCopies:
         """From here on computes in bfloat16, from these copies."""
         rest = 2 * len(self.layers) - 1
-        self._low = LowCopies(self._params(), [1 / 255, *[1.0] * rest], [self._folds, *[False] * rest])
-        return self._low
+        self.low = LowCopies(self._params(), [1 / 255, *[1.0] * rest], [self._folds, *[False] * rest])
+        return self.low
 
     def _params(self) -> list[Tensor]:
         return list(self.layers.parameters())
@@ -102,7 +103,7 @@ class Convolutions(nn.Module):
 class Linear(nn.Linear):
     """A fully connected layer that can compute in bfloat16."""
 
-    _low: LowCopies | None = None
+    low: LowCopies | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         return self._product(x, 0, self.weight, self.bias)
@@ -110,17 +111,17 @@ class Linear(nn.Linear):
     def lower(self) -> LowCopies:
         """From here on computes in bfloat16, from these copies where the CPU needs any."""
         params = [] if multiplies_low() else self._weights()
-        self._low = LowCopies(params, [1.0] * len(params), [False] * len(params))
-        return self._low
+        self.low = LowCopies(params, [1.0] * len(params), [False] * len(params))
+        return self.low
 
     def _weights(self) -> list[Tensor]:
         return [self.weight]
 
     def _product(self, x: Tensor, number: int, weight: Tensor, bias: Tensor) -> Tensor:
         """Of x and the `number`th of the layer's weights."""
-        if self._low is None:
+        if self.low is None:
             return nn.functional.linear(x, weight, bias)
-        low = self._low.tensors[number] if self._low.tensors else weight
+        low = self.low.tensors[number] if self.low.tensors else weight
         return LowLinear.apply(x, low, weight, bias)  # type: ignore[no-untyped-call]
 
 

@@ -23,4 +23,5 @@ class LinearQ(Linear):
             td = target - value
             self._linear.move(features, step.action, self._step_size(self._policy.clocks) * td)
             self._policy.updates += 1
+        self._errors.append(td)
         return {"loss/td": td * td / 2, "q/mean": value}

@@ -52,6 +52,7 @@ class LinearSarsa(Linear):
             td = target - value
             self._linear.follow(self._traces, self._step_size(self._policy.clocks) * td)
             self._policy.updates += 1
+        self._errors.append(td)
         return {"loss/td": td * td / 2, "q/mean": value}
 
     def state_dict(self) -> dict[str, Any]:

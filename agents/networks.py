@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class Head(nn.Module):
         streams = 2 if config.dueling and hidden is not None else 1
         self.hidden = None if hidden is None else _linear(config, width, streams * hidden)
         self.norm = LayerNorm(streams * hidden, streams) if hidden is not None and config.norm == "layer" else None
+        self._relu = nn.ReLU()
         self._residual = config.residual and config.hidden[-2:] == (hidden, hidden)
         width = width if hidden is None else hidden
         self._streams = [width] * streams
@@ -65,7 +67,7 @@ class Head(nn.Module):
     def _values(self, x: Tensor) -> Tensor:
         if self.hidden is not None:
             h = self.hidden(x)
-            h = torch.relu(h if self.norm is None else self.norm(h))
+            h = self._relu(h if self.norm is None else self.norm(h))
             x = h + x.repeat(1, len(self._streams)) if self._residual else h
         first, *rest = torch.split(x, self._streams, 1)
         advantage: Tensor = self.advantage(first).view(-1, *self._shape)
@@ -99,6 +101,20 @@ class QNetwork(nn.Module):
     def lower(self) -> None:
         """From here on the costly layers compute in bfloat16."""
         self._low = [layer.lower() for layer in self.costly]
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """While entered, all layers compute in float32, without noise."""
+        low = [(layer, layer.low) for layer in self.costly]
+        try:
+            for layer, _ in low:
+                layer.low = None
+            self.eval()
+            yield
+        finally:
+            self.train()
+            for layer, copies in low:
+                layer.low = copies
 
     def refresh(self) -> None:
         """To be called whenever the weights have changed: makes the bfloat16 copies anew, where there are any."""

@@ -12,6 +12,7 @@ from qladder.agents.agent import EnvSpec, Metrics, Step
 from qladder.agents.descent import check_finite, descend, set_rate
 from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
+from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers
 from qladder.agents.networks import q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
 from qladder.agents.pqn_config import PQNConfig, check_parts
@@ -41,6 +42,7 @@ class PQN:
         self._network = q_network(config, spec, num_actions, weights).to(self._device)
         self._order = generator(seed, "minibatches")
         self._agent_steps = self._updates = 0
+        self._shown: list[Tensor] = []  # of what was learnt from last
         self._loss = Mean(config.loss)
         self._optimizer = _optimizer(config, self._network)
         self._check_every = 1 if self._device.type == "cpu" else 1_000  # on a GPU each look at a number waits for it
@@ -72,8 +74,21 @@ class PQN:
             for batch in np.array_split(self._order.permutation(len(target)), k // self._config.epochs):
                 index = self._tensor(batch)
                 metrics = self._update(obs[index], action[index], target[index])
+        self._shown = [part[index[:BATCH]] for part in (obs, action, target)]
         self._rollout.clear()
         return metrics
+
+    def health(self) -> Metrics:
+        if not self._shown:
+            return {}
+        obs, action, target = self._shown
+        out, loss, td = self._predict(obs, action, target)
+        return {
+            **errors(td.detach()),
+            "health/largest_q": out.detach().abs().max(),
+            **hidden_layers(self._network, self._network.head.advantage, lambda: self._network(obs)),
+            "health/gradient_norm": gradient_norm(loss, self._network.parameters()),
+        }
 
     def values(self, obs: Any) -> Tensor:
         """Action values `[N, A]` of observations `[N, ...]`."""
@@ -88,6 +103,7 @@ class PQN:
             "rollout": self._rollout.state_dict(),
             "explore": self._explore.state_dict(),
             "order": self._order.bit_generator.state,
+            "shown": self._shown,
             "agent_steps": self._agent_steps,
             "updates": self._updates,
         }
@@ -98,18 +114,23 @@ class PQN:
         self._rollout.load_state_dict(state["rollout"])
         self._explore.load_state_dict(state["explore"])
         self._order.bit_generator.state = state["order"]
+        self._shown = [self._tensor(part) for part in state["shown"]]
         self._agent_steps, self._updates = state["agent_steps"], state["updates"]
 
     def _update(self, obs: Tensor, action: Tensor, target: Tensor) -> Metrics:
         set_rate(self._optimizer, self._config.learning_rate(self.clocks))
-        out = self._network(obs)
-        losses, td, _ = self._loss.loss(of_action(out, action), target[:, None], None)
-        loss = losses.mean()
+        out, loss, td = self._predict(obs, action, target)
         if self._updates % self._check_every == 0:
             check_finite(loss, self._updates, {"target": target, "Q": out.detach()})
         descend(loss, self._network.parameters(), self._optimizer, self._config.max_grad_norm)
         self._updates += 1
         return {"loss/td": loss.detach(), "q/mean": out.detach().mean(), "q/td_error": td.detach().abs().mean()}
+
+    def _predict(self, obs: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The output `[B, A, 1]`, the mean loss and the TD errors `[B]`."""
+        out = self._network(obs)
+        losses, td, _ = self._loss.loss(of_action(out, action), target[:, None], None)
+        return out, losses.mean(), td
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, device=self._device)

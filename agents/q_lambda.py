@@ -54,6 +54,7 @@ class QLambda(Tabular):
                 for s, eligibility in of.items():
                     table.q[s][a] += table.step_size(s, a) * eligibility * td
         self._policy.updates += k
+        self._errors.append(td)
         return {"loss/td": td * td / 2, "q/mean": table.q[state][action]}
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from qladder.agents.cores import Carried, recurrent_network, single_frames
 from qladder.agents.descent import check_finite, descend, follow, set_rate
 from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
+from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers, largest
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
 from qladder.agents.r2d2_config import R2D2Config, check_parts
 from qladder.agents.rescaling import rescale, unscale
@@ -93,6 +94,27 @@ class R2D2:
             "q/td_error": learned.td.abs().mean(),
         }
 
+    def health(self) -> Metrics:
+        if not self._updates:
+            return {}
+        batch = self._replay.peek(BATCH // self._length + 1)
+        learned = self._loss(batch)
+        obs, state, steps = self._tensor(batch.obs), self._begin(batch), self._tensor(batch.mask) > 0
+        with torch.no_grad():
+            drift = learned.q - self._target(obs, state, batch.reset)[0][self._burn_in : self._length]
+        return {
+            **errors(learned.td[steps]),
+            **largest(self._unscaled(learned.q), self._tensor(batch.reward)),
+            **hidden_layers(self._online, self._online.head.advantage, lambda: self._unroll(obs, state, batch.reset)),
+            "health/gradient_norm": gradient_norm(learned.loss, self._online.parameters()),
+            "health/target_drift": drift[steps].abs().mean(),
+            "health/replay_age": self._replay.age(batch.index).mean(),
+        }
+
+    def values(self, obs: Any) -> Tensor:
+        """Action values `[N, A]` of observations `[N, ...]` that begin episodes."""
+        return self._unscaled(self._tensor(self._look(obs, Carried(self._online.core.state_size), True)[0]))
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "online": self._online.state_dict(),
@@ -139,6 +161,11 @@ class R2D2:
         return learned
 
     def _improve(self, batch: Sequences) -> Learned:
+        learned = self._loss(batch)
+        descend(learned.loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
+        return learned
+
+    def _loss(self, batch: Sequences) -> Learned:
         obs, action, mask, weight = map(self._tensor, (batch.obs, batch.action, batch.mask, batch.weight))
         state = self._begin(batch)
         q, after = self._unroll(obs, state, batch.reset)
@@ -148,7 +175,6 @@ class R2D2:
         loss, td = loss.view_as(mask), td.detach().view_as(mask) * mask
         steps = mask.sum().clamp_min(1)
         mean_loss = (weight * mask * loss).sum() / steps
-        descend(mean_loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
         return Learned(mean_loss, q.detach(), td, target.view_as(mask))
 
     def _unroll(self, obs: Tensor, state: Tensor, reset: Any) -> tuple[Tensor, Tensor]:
@@ -172,9 +198,12 @@ class R2D2:
         if config.double:
             tail = self._online(obs[self._length :], after, batch.reset[self._length :])[0]
             chosen_by = torch.cat([q, tail])[next_slot - self._burn_in, columns].flatten(0, 1)
-        out = (unscale(next_q) if config.rescale else next_q)[..., None]
+        out = self._unscaled(next_q)[..., None]
         target, _ = self._values.target(out, greedy(chosen_by), reward.flatten(), discount.flatten())
         return rescale(target) if config.rescale else target
+
+    def _unscaled(self, q: Tensor) -> Tensor:
+        return unscale(q) if self._config.rescale else q
 
     def _begin(self, batch: Sequences) -> Tensor:
         """The states `[B, S]` that sequences start from."""

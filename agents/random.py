@@ -41,6 +41,9 @@ class Random:
     def learn(self, k: int) -> Metrics:
         return {}
 
+    def health(self) -> Metrics:
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         return {"rng": self._rng.bit_generator.state}
 

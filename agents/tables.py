@@ -122,4 +122,5 @@ class Tabular(Single):
         for _ in range(k):
             td = self._table.update(state, action, target)
         self._policy.updates += k
+        self._errors.append(td)
         return {"loss/td": td * td / 2, "q/mean": self._table.q[state][action]}

@@ -211,6 +211,17 @@ def policy_return(mdp: FiniteMDP, policy: npt.ArrayLike, horizon: int | None) ->
     return _return_in_the_limit(chain) if horizon is None else optimal_return(chain, horizon)
 
 
+def policy_value(mdp: FiniteMDP, policy: npt.ArrayLike, gamma: float) -> float:
+    """The expected discounted return of a stationary policy from the start, without a step limit, to a millionth.
+
+    `policy` is as for `policy_return`.
+
+    Raises:
+        UserError: it has no finite limit.
+    """
+    return float(mdp.start @ optimal_values(mdp.under(policy), gamma, tolerance=1e-6 * (1 - gamma))[:, 0])
+
+
 def epsilon_greedy(q: npt.ArrayLike, epsilon: float) -> Floats:
     """Action probabilities `[S, A]`: uniform with probability epsilon, else the largest of `q`, ties to the lowest."""
     values = np.asarray(q)

@@ -128,6 +128,18 @@ class FrameReplay:
         """
         return self._batch(self._starts(n), importance)
 
+    def peek(self, n: int) -> Batch:
+        """As `sample`, without weights; the generator is left as it was."""
+        before = self._rng.bit_generator.state
+        try:
+            return self.sample(n)
+        finally:
+            self._rng.bit_generator.state = before
+
+    def age(self, index: Any) -> Any:
+        """How many agent steps ago, in all environments, what is at `index [n]` was taken in."""
+        return self._ring.age(index) * len(self._ring.written)
+
     def draw(self, n: int) -> Picks:
         """As `sample`, but the observations stay in the `store`."""
         return self._picks(self._starts(n))

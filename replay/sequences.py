@@ -158,6 +158,18 @@ class SequenceReplay:
         index = env * self._per_env + (flat + (first - ends + count)[env]) % self._per_env
         return self._sequences(index, np.ones(n, np.float32))
 
+    def peek(self, n: int) -> Sequences:
+        """As `sample`, without weights; the generator is left as it was."""
+        before = self._rng.bit_generator.state
+        try:
+            return self.sample(n)
+        finally:
+            self._rng.bit_generator.state = before
+
+    def age(self, index: Any) -> Any:
+        """How many agent steps ago, in all environments, the sequences at `index [n]` began."""
+        return self._ring.age(index * self._config.period) * len(self._ring.written)
+
     def update(self, index: Any, error: Any, mask: Any) -> None:
         """Takes the latest errors `[K, B]`, not negative, of what `sample` gave; a uniform replay needs none."""
         if self._priorities is not None:

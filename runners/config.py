@@ -59,6 +59,8 @@ class RunConfig:
     updates: Annotated[int, Gt(0)] = 1
     """Updates each time."""
     log_every: Annotated[int, Gt(0)] = 1_000
+    health_every: Annotated[int, Ge(0)] = 5_000
+    """Agent steps between two looks at the agent's health; 0: none."""
     eval_every: Annotated[int, Gt(0)] | None = None
     """Agent steps between evaluations; none: a twentieth of the run."""
     eval_episodes: Annotated[int, Gt(0)] = 5

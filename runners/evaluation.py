@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qladder.agents.agent import Agent
 from qladder.envs.make import make_env
-from qladder.envs.mdp import FiniteMDP, from_gym, optimal_return, policy_return
+from qladder.envs.mdp import FiniteMDP, from_gym, optimal_return, policy_return, policy_value
 from qladder.envs.seeding import generator
+from qladder.replay.returns import one_step
 from qladder.runners.config import CONFIGS, Config
+from qladder.runners.loop import clip
 from qladder.runners.settings import read_toml
 from qladder.runners.stats import iqm, mean_interval
 
@@ -26,12 +28,18 @@ class Policy:
         self.agent = agent
         self.epsilon = getattr(agent, "evaluation_epsilon", epsilon)
         self.recurrent = getattr(agent, "recurrent", False)
+        self.has_values = hasattr(agent, "values")
         self._num_actions = num_actions
         self._rng = generator(seed, "evaluation-epsilon")
 
     def reseed(self, seed: int, stream: str) -> None:
         """From here on its random actions depend on these alone, not on what it played before."""
         self._rng = generator(seed, f"{stream}-epsilon")
+
+    def value(self, obs: Any) -> Any:
+        """What an agent that has values expects of its best action where an episode begins, `[N]` or one."""
+        q: Any = self.agent.values(obs)  # type: ignore[attr-defined]
+        return np.asarray(q if isinstance(q, list) else q.cpu()).max(-1)
 
     def act(self, obs: Any, first: Any = False) -> Any:
         """Actions for observations as the agent's environments give them: `[N, ...]`, or one where not batched.
@@ -78,6 +86,24 @@ def truth(config: Config) -> Truth | None:
 
 def exact_return(policy: Policy, known: Truth) -> float:
     """The expected undiscounted return of a policy without memory over numbered states, within the step limit."""
+    return policy_return(known.mdp, _probability(policy, known), known.horizon)
+
+
+def exact_values(policy: Policy, known: Truth, gamma: float) -> dict[str, float]:
+    """As `Played.values`, exactly; with gamma below 1 without the step limit."""
+    if not policy.has_values:
+        return {}
+    mdp = known.mdp
+    starts = np.flatnonzero(mdp.start)
+    obs = mdp.observation[starts]
+    value = policy.value(obs) if policy.agent.batched else [policy.value(int(o)) for o in obs]
+    predicted = float(mdp.start[starts] @ np.asarray(value, np.float64))
+    realised = exact_return(policy, known) if gamma == 1 else policy_value(mdp, _probability(policy, known), gamma)
+    return _values(predicted, realised)
+
+
+def _probability(policy: Policy, known: Truth) -> Any:
+    """Of each action given each observation, `[O, A]`."""
     agent, num_observations = policy.agent, known.mdp.num_observations
     if agent.batched:
         states = np.arange(num_observations)
@@ -86,13 +112,26 @@ def exact_return(policy: Policy, known: Truth) -> float:
         actions = np.array([agent.act(state, False, False)[0] for state in range(num_observations)])
     probability = np.full((num_observations, known.mdp.num_actions), policy.epsilon / known.mdp.num_actions)
     probability[np.arange(num_observations), actions] += 1 - policy.epsilon
-    return policy_return(known.mdp, probability, known.horizon)
+    return probability
 
 
-def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str) -> list[float]:
-    """Undiscounted returns, from raw rewards, of `episodes` episodes in environments of their own.
+class Played(NamedTuple):
+    """What came of episodes that were played for evaluation."""
 
-    Environment i plays a fixed share of them, so that short episodes are not favoured.
+    returns: list[float]  # undiscounted, from raw rewards
+    values: dict[str, float]  # what was promised at the start of an environment's first episode, and what came
+
+
+def _values(predicted: float, realised: float) -> dict[str, float]:
+    return {"health/predicted_return": predicted, "health/realised_return": realised}
+
+
+def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str, gamma: float | None = None) -> Played:
+    """Plays `episodes` episodes in environments of their own.
+
+    Environment i plays a fixed share of them, so that short episodes are not favoured. With `gamma`, and an agent that
+    has values, the return that the agent predicts is compared with the one that it gets: discounted and, as in
+    training, of clipped rewards where the protocol clips.
     """
     agent = policy.agent
     policy.reseed(seed, stream)
@@ -110,15 +149,20 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str) 
     )
     try:
         obs = env.reset()
+        predicted = policy.value(obs) if gamma is not None and policy.has_values else None
+        realised, factor = np.zeros(num_envs), np.ones(num_envs)
         first: Any = np.ones(num_envs, np.bool_) if agent.batched else True
         running = np.zeros(num_envs)
         returns: list[list[float]] = [[] for _ in range(num_envs)]
         share = [episodes // num_envs + (i < episodes % num_envs) for i in range(num_envs)]
         left = episodes
         while left:
-            obs, reward, _, last, _ = env.step(policy.act(obs, first))
+            obs, reward, discount, last, _ = env.step(policy.act(obs, first))
             first = last
             running += reward
+            if predicted is not None:
+                realised += factor * (clip(reward) if config.protocol.clip_rewards else reward)
+                factor *= np.where(last, 0.0, one_step(discount, gamma or 0.0))
             if not (last.any() if agent.batched else last):
                 continue
             for i in np.flatnonzero(last):
@@ -128,7 +172,8 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str) 
                 running[i] = 0.0
     finally:
         env.close()
-    return [r for row in returns for r in row]
+    values = {} if predicted is None else _values(float(np.mean(predicted)), float(realised.mean()))
+    return Played([r for row in returns for r in row], values)
 
 
 def evaluate_policy(
@@ -142,7 +187,7 @@ def evaluate_policy(
     known = truth(config)
     count = config.protocol.evaluation.episodes if episodes is None else episodes
     seed = config.run.seed if seed is None else seed
-    returns = play(config, policy, count, seed, "evaluation")
+    returns = play(config, policy, count, seed, "evaluation").returns
     exact = None if known is None or policy.recurrent else exact_return(policy, known)
     mean = exact if exact is not None and episodes is None else float(np.mean(returns))
     return {

@@ -70,7 +70,10 @@ def has_settings(path: Path, config: Config) -> bool:
 
 
 def _shared(table: Table) -> Table:
-    own = ("seed", "device", "threads", "log_every", "checkpoint_every", "checkpoint_replay", "hang_after")
+    own = (
+        *("seed", "device", "threads", "log_every", "health_every"),
+        *("checkpoint_every", "checkpoint_replay", "hang_after"),
+    )
     return {**table, "run": {k: v for k, v in table["run"].items() if k not in own}}
 
 

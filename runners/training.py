@@ -11,8 +11,9 @@ import numpy as np
 
 from qladder.envs.errors import EnvironmentFaultError, HangError, StorageError, UserError
 from qladder.runners import checkpoint
+from qladder.runners.alarms import Alarms
 from qladder.runners.config import Config, resolve
-from qladder.runners.evaluation import Policy, Truth, evaluate_policy, exact_return, play, truth
+from qladder.runners.evaluation import Policy, Truth, evaluate_policy, exact_return, exact_values, play, truth
 from qladder.runners.loading import (
     flushed_denormals,
     set_up_torch,
@@ -36,6 +37,7 @@ from qladder.runners.run_folder import (
 from qladder.runners.runs import read_metrics
 from qladder.runners.segments import Segments
 from qladder.runners.session import Session
+from qladder.runners.shares import Shares
 from qladder.runners.stop import Stop, StoppedError
 from qladder.runners.watchdog import Watchdog
 
@@ -114,6 +116,7 @@ class _Run:
         self._manifest = identity(config, device, torch_threads(config), getattr(session.agent, "learner", None))
         self._progress = Progress(config, enabled=progress)
         self._evaluating = 0.0
+        self._shares, self._alarms = Shares(), Alarms(config)
         self._goes = False
 
     def begin(self, lock: RunLock, *, resume: bool, allow_drift: bool) -> None:
@@ -140,7 +143,7 @@ class _Run:
         self._progress.start(self._session.agent_steps, self._folder)
         reason, final = "failed", None
         try:
-            with Stop() as stop, flushed_denormals(config):
+            with Stop() as stop, flushed_denormals(config), self._shares:
                 trained = self._train(stop, until)
                 self._save()
                 if trained == "finished":
@@ -187,6 +190,7 @@ class _Run:
         ratio = session.ratio()
         every = {
             self._log: run.log_every,
+            **({self._health: run.health_every} if run.health_every else {}),
             self._evaluate: run.eval_every or max(run.steps // 20, 1),
             self._save: run.checkpoint_every or max(run.steps // 4, 1),
         }
@@ -207,6 +211,8 @@ class _Run:
                 session.take(moment)
                 if over or moment.agent_steps >= run.steps:
                     self._log()
+                    if run.health_every:
+                        self._health()
                     return "finished" if until is None else "stopped"  # whoever called saves and evaluates
                 for action, period in every.items():
                     if moment.agent_steps >= due[action]:
@@ -232,10 +238,20 @@ class _Run:
             returns, lengths = zip(*session.episodes.finished, strict=True)
             values |= {"train/episode_return": np.mean(returns), "train/episode_length": np.mean(lengths)}
         values |= {"time/seconds": self._seconds, "time/steps_per_second": rate, "time/memory_gb": resident() / 1e9}
+        values |= self._shares.take()
         self._write(values)
         session.episodes.finished.clear()
         self._logged_at, self._logged_steps = now, session.agent_steps
         self._progress.update(session.agent_steps, values)
+
+    def _health(self) -> None:
+        signs = self._session.agent.health()
+        if signs:
+            self._tell(self._write({**signs, "time/seconds": self._seconds}))
+
+    def _tell(self, record: Result) -> None:
+        for trouble in self._alarms.hear(record):
+            say(f"{self._folder}: {trouble}")
 
     def _write(self, values: Result) -> Result:
         self._lock.check()
@@ -243,20 +259,22 @@ class _Run:
 
     def _evaluate(self) -> None:
         started = time.monotonic()
+        config, gamma = self._config, getattr(self._config.agent, "gamma", None)
         if self._truth is not None and not self._policy.recurrent:
             mean = exact_return(self._policy, self._truth)
+            told = {} if gamma is None else exact_values(self._policy, self._truth, gamma)
         else:
             stream = f"evaluation-at-{self._session.agent_steps}"
-            mean = float(
-                np.mean(play(self._config, self._policy, self._config.run.eval_episodes, self._config.run.seed, stream))
-            )
+            played = play(config, self._policy, config.run.eval_episodes, config.run.seed, stream, gamma)
+            mean, told = float(np.mean(played.returns)), played.values
         self._evaluating += time.monotonic() - started
         self._logged_at += time.monotonic() - started
-        self._add_to_curve(mean)
+        self._add_to_curve(mean, told)
 
-    def _add_to_curve(self, mean: float) -> None:
+    def _add_to_curve(self, mean: float, told: Mapping[str, float]) -> None:
         if not self._curve or self._curve[-1]["agent_steps"] < self._session.agent_steps:  # else it was there already
-            self._curve.append(curve_point(self._write({"eval/return": mean, "time/seconds": self._seconds})))
+            record = self._write({"eval/return": mean, **told, "time/seconds": self._seconds})
+            self._curve.append(curve_point(record))
         self._progress.evaluated(mean)
 
     def _finish(self, reason: str) -> Result:
@@ -264,7 +282,7 @@ class _Run:
         started = time.monotonic()
         final = evaluate_policy(self._config, self._policy, agent_steps=self._session.agent_steps)
         self._evaluating += time.monotonic() - started
-        self._add_to_curve(final["mean"])
+        self._add_to_curve(final["mean"], {})
         ended = {"episodes": self._session.episodes.count, "seconds": self._seconds, "exit_reason": reason}
         self._lock.check()
         write_summary(self._folder, self._config, {**self._session.clocks._asdict(), **ended}, final, self._curve)

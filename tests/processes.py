@@ -51,6 +51,7 @@ class Right:
     def act(self, obs, first, explore): return 1, None
     def observe(self, step): pass
     def learn(self, k): return {}
+    def health(self): return {}
     def state_dict(self): return {}
     def load_state_dict(self, state): pass
 '''

@@ -225,4 +225,4 @@ def test_a_run_from_training_to_a_recording(tmp_path: Path, monkeypatch: pytest.
     film = watch(result["run"], record=tmp_path / "pong.gif")
     assert film["frames"] == 101  # the episode's start and 100 agent steps
     config, policy, _ = load_run(result["run"])
-    assert film["returns"] == play(config, policy, 1, 0, "watch")
+    assert film["returns"] == play(config, policy, 1, 0, "watch").returns

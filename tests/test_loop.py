@@ -56,6 +56,9 @@ class Taper:
         self.tape.append(("learn", k))
         return {}
 
+    def health(self) -> dict[str, Any]:
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 

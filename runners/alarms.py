@@ -1,0 +1,46 @@
+"""What measurements say about a run that diverges or goes dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from qladder.runners.config import Config
+
+MOST_DORMANT = 0.75  # of the hidden units; half of them are silent in many a network that learns well
+TIMES_POSSIBLE = 2.0  # a value may be so many times what any policy can earn
+
+
+class Alarms:
+    """Hears a run's records in order; tells each trouble when it begins, and again only once it was over between.
+
+    Values diverge that are more than twice `largest reward / (1 - gamma)`, the most that can ever be earned (van
+    Hasselt et al. 2018 call it soft divergence); gamma 1 has no such bound.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._gamma: float = getattr(config.agent, "gamma", 1.0)
+        self._largest_reward = 1.0 if config.protocol.clip_rewards else 0.0
+        self._under_way: set[str] = set()
+
+    def hear(self, record: Mapping[str, Any]) -> list[str]:
+        """What is to be told of a record, which may hold any measurements."""
+        told = []
+        for tag, text in self._look(record):
+            if text is not None and tag not in self._under_way:
+                told.append(f"at {record['agent_steps']:,} agent steps {text} ({tag} {record[tag]:.3g})")
+            (self._under_way.discard if text is None else self._under_way.add)(tag)
+        return told
+
+    def _look(self, record: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+        """Each measurement that can tell a trouble, with the trouble."""
+        self._largest_reward = max(self._largest_reward, record.get("health/largest_reward", 0.0))
+        if (largest := record.get("health/largest_q")) is not None and self._gamma < 1 and self._largest_reward:
+            bound = self._largest_reward / (1 - self._gamma)
+            diverges = f"values diverge: no policy can earn more than {bound:.3g}"
+            yield "health/largest_q", diverges if largest > TIMES_POSSIBLE * bound else None
+        if (dormant := record.get("health/dormant")) is not None:
+            dead = "the network goes dead: most of its hidden units give next to nothing"
+            yield "health/dormant", dead if dormant > MOST_DORMANT else None
+        if (norm := record.get("health/gradient_norm")) is not None:
+            yield "health/gradient_norm", "nothing is learnt any more: there is no gradient" if norm == 0 else None
