@@ -126,11 +126,11 @@ def test_each_environment_plays_its_share_however_long_its_episodes(played: Any,
         expected += [3.0 * length(integer(5, "some", i, episode)) for episode in range(share)]
     assert len(expected) == episodes
     assert len(set(expected)) == 2
-    assert play(*played, episodes, 5, "some") == expected
+    assert play(*played, episodes, 5, "some").returns == expected
 
 
 def test_the_evaluations_cap_holds_and_not_that_of_training(played: Any) -> None:
     config, policy = played
     protocol = replace(config.protocol, episode_cap=10, evaluation=Evaluation(episode_cap=20))
-    returns = play(replace(config, protocol=protocol), policy, 20, 5, "some")
+    returns = play(replace(config, protocol=protocol), policy, 20, 5, "some").returns
     assert set(returns) == {3.0 * 3, 3.0 * 20}

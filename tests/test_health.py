@@ -261,6 +261,7 @@ def busy_learning(seconds: float) -> None:
 
 
 def test_shares_are_of_what_the_thread_that_entered_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qladder.runners.shares.ROOT", str(Path(busy_learning.__code__.co_filename).parent.parent))
     monkeypatch.setattr("qladder.runners.shares.PARTS", {("tests", "busy_learning"): "learning"})
     before = threading.active_count()
     with Shares() as shares:
