@@ -57,6 +57,7 @@ class DQN:
         self._num_actions = finite_actions("dqn", spec)
         self._replay = FrameReplay(replay, spec, config.gamma, generator(seed, "replay"), device)
         self._batch_size = replay.batch_size
+        self._enough = replay.window * spec.num_envs  # in the replay, for a transition to be complete
         self._values = make_values(config, self._device)
         self._explore = Exploration(spec.num_envs, self._num_actions, config.explore_power, generator(seed, "explore"))
         weights = torch.Generator().manual_seed(integer(seed, "network"))
@@ -114,7 +115,7 @@ class DQN:
         return metrics if learned.overflow is None else {**metrics, "q/support_overflow": learned.overflow}
 
     def health(self) -> Metrics:
-        if not self._updates:
+        if not self._updates or len(self._replay) < self._enough:
             return {}
         batch, draws = self._replay.peek(BATCH), self._draws.get_state()
         told = tuple(self._tensor(getattr(batch, name)) for name in FIELDS)

@@ -95,7 +95,7 @@ class R2D2:
         }
 
     def health(self) -> Metrics:
-        if not self._updates:
+        if not self._updates or not len(self._replay):  # a resume may begin without it
             return {}
         batch = self._replay.peek(BATCH // self._length + 1)
         learned = self._loss(batch)

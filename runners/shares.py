@@ -28,6 +28,7 @@ class Shares:
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
+        self._lock = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look, name="shares", daemon=True)
         self._whose = threading.get_ident()
@@ -42,13 +43,16 @@ class Shares:
 
     def take(self) -> dict[str, float]:
         """The share of each part, `time/share_...`, since the last time; nothing if there was no look."""
-        seen, self._seen = self._seen, Counter()
+        with self._lock:
+            seen, self._seen = self._seen, Counter()
         looks = seen.total()
         return {f"time/share_{part}": count / looks for part, count in sorted(seen.items())}
 
     def _look(self) -> None:
         while not self._end.wait(PERIOD):
-            self._seen[_part(sys._current_frames().get(self._whose))] += 1
+            part = _part(sys._current_frames().get(self._whose))
+            with self._lock:
+                self._seen[part] += 1
 
 
 def _part(frame: FrameType | None) -> str:

@@ -241,6 +241,20 @@ def test_a_run_tells_its_health_and_a_resume_tells_the_same(tmp_path: Path) -> N
     assert sum(v for tag, v in last.items() if tag.startswith("time/share_")) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("name", "n_step"), [("dqn", 1), ("dqn", 7), ("per-dqn", 3), ("drqn", 3)])
+def test_a_resume_without_its_replay_looks_again_when_there_is_something_to_see(
+    tmp_path: Path, name: str, n_step: int
+) -> None:
+    run = {"steps": 800, "health_every": 4, "checkpoint_every": 400, "checkpoint_replay": False}
+    settings = {"run": {**run, "learning_starts": 200, "update_every": 8}, "replay": {"n_step": n_step}}
+    train(name, "CartPole-v1", settings=settings, out=tmp_path, until=400)
+    resumed = train(name, "CartPole-v1", settings=settings, out=tmp_path, resume=True)["run"]
+    looks = [r["agent_steps"] for r in records(resumed) if "health/dormant" in r]
+    assert looks[0] in range(200, 213)
+    assert set(range(600, 801, 4)) <= set(looks)
+    assert min(steps for steps in looks if steps > 400) > 400 + n_step
+
+
 def test_health_can_be_switched_off(tmp_path: Path) -> None:
     settings = {"run": {"steps": 300, "health_every": 0}}
     run = train("q-learning", "CliffWalking-v1", settings=settings, out=tmp_path)["run"]
