@@ -41,6 +41,11 @@ class Learned(NamedTuple):
     surprise: Tensor  # [B]
     overflow: Tensor | None  # share of the targets' probability that the support cannot tell
 
+    @property
+    def ranges(self) -> dict[str, Tensor]:
+        """What to tell where the loss is not finite."""
+        return {"reward": self.reward, "target": self.target, "Q": self.q.detach()}
+
 
 class DQN:
     """Deep Q-network (Mnih et al. 2015): Watkins' target, a network in the table's place; all else is settings."""
@@ -123,13 +128,15 @@ class DQN:
         with self._online.exact(), self._target.exact():
             target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
             learned = self._loss(obs, action, reward, weight, target, overflow)
-            drift = learned.q.detach() - self._q(self._target, obs)
+            check_finite(learned.loss, self._updates, learned.ranges)
+            with torch.no_grad():
+                q, target_q = self._q(self._online, obs), self._q(self._target, obs)
             signs = {
                 **errors(learned.td.detach()),
-                **largest(learned.q, reward),
+                **largest(q, reward),
                 **hidden_layers(self._online, self._online.head.advantage, partial(self._online, obs, self._median)),
                 "health/gradient_norm": gradient_norm(learned.loss, self._online.parameters()),
-                "health/target_drift": drift.abs().mean(),
+                "health/target_drift": (q - target_q).abs().mean(),
                 "health/replay_age": self._replay.age(batch.index).mean(),
             }
         self._draws.set_state(draws)
@@ -215,8 +222,7 @@ class DQN:
         self._set_rate(self._config.learning_rate(self.clocks))
         learned = improve()
         if self._updates % self._check_every == 0:
-            ranges = {"reward": learned.reward, "target": learned.target, "Q": learned.q.detach()}
-            check_finite(learned.loss, self._updates, ranges)
+            check_finite(learned.loss, self._updates, learned.ranges)
         self._updates += 1
         if self._updates % self._config.target_period == 0:
             follow(self._target, self._online, self._config.target_tau)

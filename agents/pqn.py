@@ -83,6 +83,7 @@ class PQN:
             return {}
         obs, action, target = self._shown
         out, loss, td = self._predict(obs, action, target)
+        check_finite(loss, self._updates, {"target": target, "Q": out.detach()})
         return {
             **errors(td.detach()),
             "health/largest_q": out.detach().abs().max(),

@@ -32,6 +32,11 @@ class Learned(NamedTuple):
     td: Tensor  # [K, B] 0 where there is no step
     target: Tensor  # [K, B]
 
+    @property
+    def ranges(self) -> dict[str, Tensor]:
+        """What to tell where the loss is not finite."""
+        return {"target": self.target, "Q": self.q}
+
 
 class R2D2:
     """Recurrent replay (Kapturowski et al. 2019), from deep recurrent Q-networks (Hausknecht and Stone 2015) up.
@@ -98,14 +103,19 @@ class R2D2:
         if not self._updates or not len(self._replay):  # a resume may begin without it
             return {}
         batch = self._replay.peek(BATCH // self._length + 1)
+        steps = self._tensor(batch.mask) > 0
+        if not steps.any():
+            return {}
         learned = self._loss(batch)
-        obs, state, steps = self._tensor(batch.obs), self._begin(batch), self._tensor(batch.mask) > 0
+        check_finite(learned.loss, self._updates, learned.ranges)
+        obs, learnt = self._tensor(batch.obs), slice(self._burn_in, self._length)
         with torch.no_grad():
-            drift = learned.q - self._target(obs, state, batch.reset)[0][self._burn_in : self._length]
+            drift = learned.q - self._target(obs, self._begin(batch), batch.reset)[0][learnt]
+        seen = obs[learnt], self._warm(obs, self._begin(batch), batch.reset), batch.reset[learnt]
         return {
             **errors(learned.td[steps]),
-            **largest(self._unscaled(learned.q), self._tensor(batch.reward)),
-            **hidden_layers(self._online, self._online.head.advantage, lambda: self._unroll(obs, state, batch.reset)),
+            **largest(self._unscaled(learned.q[steps]), self._tensor(batch.reward)[steps]),
+            **hidden_layers(self._online, self._online.head.advantage, lambda: self._online(*seen)),
             "health/gradient_norm": gradient_norm(learned.loss, self._online.parameters()),
             "health/target_drift": drift[steps].abs().mean(),
             "health/replay_age": self._replay.age(batch.index).mean(),
@@ -152,7 +162,7 @@ class R2D2:
         batch = self._replay.sample(self._batch_size, self._config.importance(self.clocks))
         learned = self._improve(batch)
         if self._updates % self._check_every == 0:
-            check_finite(learned.loss, self._updates, {"target": learned.target, "Q": learned.q})
+            check_finite(learned.loss, self._updates, learned.ranges)
         if self._prioritized:
             self._replay.update(batch.index, learned.td.abs().cpu().numpy(), batch.mask)
         self._updates += 1
@@ -178,15 +188,15 @@ class R2D2:
         return Learned(mean_loss, q.detach(), td, target.view_as(mask))
 
     def _unroll(self, obs: Tensor, state: Tensor, reset: Any) -> tuple[Tensor, Tensor]:
-        """The online network's values `[K, B, A]` of the steps that are learnt from, and the state after them.
+        """The online network's values `[K, B, A]` of the steps that are learnt from, and the state after them."""
+        learnt = slice(self._burn_in, self._length)
+        return self._online(obs[learnt], self._warm(obs, state, reset), reset[learnt])
 
-        Burn-in only brings the state up to date: no gradient flows into it.
-        """
-        first, last = self._burn_in, self._length
-        if first:
-            with torch.no_grad():
-                _, state = self._online(obs[:first], state, reset[:first])
-        return self._online(obs[first:last], state, reset[first:last])
+    @torch.no_grad()
+    def _warm(self, obs: Tensor, state: Tensor, reset: Any) -> Tensor:
+        """The state `[B, S]` after burn-in, which only brings it up to date: no gradient flows into it."""
+        first = self._burn_in
+        return self._online(obs[:first], state, reset[:first])[1] if first else state
 
     def _bootstrap(self, batch: Sequences, obs: Tensor, state: Tensor, q: Tensor, after: Tensor) -> Tensor:
         """The targets `[K * B, 1]`; `q [K, B, A]` are the online network's values, `after` its state after them."""

@@ -212,14 +212,14 @@ def policy_return(mdp: FiniteMDP, policy: npt.ArrayLike, horizon: int | None) ->
 
 
 def policy_value(mdp: FiniteMDP, policy: npt.ArrayLike, gamma: float) -> float:
-    """The expected discounted return of a stationary policy from the start, without a step limit, to a millionth.
+    """The expected discounted return of a stationary policy from the start, without a step limit; gamma below 1.
 
-    `policy` is as for `policy_return`.
-
-    Raises:
-        UserError: it has no finite limit.
+    From a dense linear system; `policy` is as for `policy_return`.
     """
-    return float(mdp.start @ optimal_values(mdp.under(policy), gamma, tolerance=1e-6 * (1 - gamma))[:, 0])
+    chain = mdp.under(policy)
+    system = np.eye(chain.num_states)
+    np.subtract.at(system, chain.moves[:2], gamma * chain.moves[2])
+    return float(chain.start @ np.linalg.solve(system, chain.expected_reward))
 
 
 def epsilon_greedy(q: npt.ArrayLike, epsilon: float) -> Floats:

@@ -137,7 +137,7 @@ class FrameReplay:
             self._rng.bit_generator.state = before
 
     def age(self, index: Any) -> Any:
-        """How many agent steps ago, in all environments, what is at `index [n]` was taken in."""
+        """How many agent steps ago, in all environments, this was taken in; an episode's end counts as a step more."""
         return self._ring.age(index) * len(self._ring.written)
 
     def draw(self, n: int) -> Picks:

@@ -167,7 +167,7 @@ class SequenceReplay:
             self._rng.bit_generator.state = before
 
     def age(self, index: Any) -> Any:
-        """How many agent steps ago, in all environments, the sequences at `index [n]` began."""
+        """How many agent steps ago, in all environments, sequences began; an episode's end counts as a step more."""
         return self._ring.age(index * self._config.period) * len(self._ring.written)
 
     def update(self, index: Any, error: Any, mask: Any) -> None:

@@ -14,13 +14,17 @@ TIMES_POSSIBLE = 2.0  # a value may be so many times what any policy can earn
 class Alarms:
     """Hears a run's records in order; tells each trouble when it begins, and again only once it was over between.
 
-    Values diverge that are more than twice `largest reward / (1 - gamma)`, the most that can ever be earned (van
-    Hasselt et al. 2018 call it soft divergence); gamma 1 has no such bound.
+    Values diverge that are more than twice `largest reward / (1 - gamma ** n)`, the most that can ever be earned with
+    rewards that are folded over n steps (van Hasselt et al. 2018 call it soft divergence); gamma 1 has no such bound.
     """
 
     def __init__(self, config: Config) -> None:
-        self._gamma: float = getattr(config.agent, "gamma", 1.0)
-        self._largest_reward = 1.0 if config.protocol.clip_rewards else 0.0
+        gamma = getattr(config.agent, "gamma", 1.0)
+        self._factor = 1 - gamma ** (1 if config.replay is None else config.replay.n_step)
+        self._bonus = 0.0  # what an agent adds to every reward, either sign, without discount
+        if gamma < 1 and getattr(config.agent, "munchausen", False):
+            self._bonus = config.agent.munchausen_scale * abs(config.agent.munchausen_floor) / (1 - gamma)
+        self._largest_reward = self._factor / (1 - gamma) if config.protocol.clip_rewards and gamma < 1 else 0.0
         self._under_way: set[str] = set()
 
     def hear(self, record: Mapping[str, Any]) -> list[str]:
@@ -35,8 +39,8 @@ class Alarms:
     def _look(self, record: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
         """Each measurement that can tell a trouble, with the trouble."""
         self._largest_reward = max(self._largest_reward, record.get("health/largest_reward", 0.0))
-        if (largest := record.get("health/largest_q")) is not None and self._gamma < 1 and self._largest_reward:
-            bound = self._largest_reward / (1 - self._gamma)
+        if (largest := record.get("health/largest_q")) is not None and self._factor and self._largest_reward:
+            bound = self._largest_reward / self._factor + self._bonus
             diverges = f"values diverge: no policy can earn more than {bound:.3g}"
             yield "health/largest_q", diverges if largest > TIMES_POSSIBLE * bound else None
         if (dormant := record.get("health/dormant")) is not None:

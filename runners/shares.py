@@ -20,7 +20,13 @@ PARTS = {  # what a function of these names, in these folders, is part of; the i
     ("replay", "draw"): "replay",
     ("replay", "update"): "replay",
 }
-WHOLE = {"_evaluate": "evaluation", "_finish": "evaluation", "_save": "saving", "_spool": "saving", "_health": "health"}
+WHOLE = {  # functions of training.py, with all that they call
+    "_evaluate": "evaluation",
+    "_finish": "evaluation",
+    "_save": "saving",
+    "_spool": "saving",
+    "_health": "health",
+}
 
 
 class Shares:
@@ -61,8 +67,9 @@ def _part(frame: FrameType | None) -> str:
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(ROOT):
-            folder = os.path.basename(os.path.dirname(code.co_filename))
-            if folder == "runners" and code.co_name in WHOLE:
+            place, file = os.path.split(code.co_filename)
+            folder = os.path.basename(place)
+            if (folder, file) == ("runners", "training.py") and code.co_name in WHOLE:
                 return WHOLE[code.co_name]
             innermost = innermost or PARTS.get((folder, code.co_name))
         frame = frame.f_back

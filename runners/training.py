@@ -128,7 +128,11 @@ class _Run:
         mark = None if saved is None else saved["metrics"]
         self._metrics = Metrics(self._folder, keep_until=session.agent_steps if resume else None, mark=mark)
         checkpoint.drop_after(self._folder, session.agent_steps)
-        self._curve = [curve_point(line) for line in read_metrics(self._folder) if "eval/return" in line]
+        self._curve = []
+        for line in read_metrics(self._folder):
+            self._alarms.hear(line)  # they were told when they began
+            if "eval/return" in line:
+                self._curve.append(curve_point(line))
         self._started = self._logged_at = time.monotonic()
         self._logged_steps = session.agent_steps
 

@@ -21,6 +21,7 @@ from qladder.agents.agent import Agent
 from qladder.agents.descent import follow
 from qladder.agents.dqn import DQN
 from qladder.agents.health import dormant, effective_rank, errors, gradient_norm, hidden_layers
+from qladder.envs.errors import DivergedError
 from qladder.envs.mdp import optimal_values, policy_value
 from qladder.runners import train
 from qladder.runners.alarms import Alarms
@@ -152,6 +153,30 @@ def test_ages_are_counted_in_agent_steps_of_all_environments() -> None:
     assert agent._replay.age(np.array([0])) == (newest[0] - 1) * 4  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("name", "env"), [("iqn", "CartPole-v1"), ("r2d2", "qladder/Catch-v0")])
+def test_networks_that_are_the_same_do_not_drift_and_the_learnt_steps_are_looked_at(name: str, env: str) -> None:
+    agent: Any = agent_after(name, env, 1100)[0]
+    assert float(agent.health()["health/target_drift"]) > 0
+    follow(agent._target, agent._online, 1)
+    rows: list[int] = []
+    hook = agent._online.head.advantage.register_forward_hook(lambda _, inputs, out: rows.append(len(inputs[0])))
+    assert float(agent.health()["health/target_drift"]) == pytest.approx(0, abs=1e-6)
+    hook.remove()
+    if name == "r2d2":
+        sequences = 64 // agent._length + 1
+        assert agent._burn_in > 0
+        assert rows[-1] == (agent._length - agent._burn_in) * sequences
+
+
+@pytest.mark.parametrize("name", ["dqn", "r2d2", "pqn"])
+def test_weights_that_are_no_numbers_end_the_run_by_name(name: str) -> None:
+    agent: Any = agent_after(name, "qladder/Catch-v0" if name == "r2d2" else "CartPole-v1", 1400)[0]
+    with torch.no_grad():
+        next(iter((agent._network if name == "pqn" else agent._online).parameters())).fill_(torch.nan)
+    with pytest.raises(DivergedError, match="the loss is nan at update"):
+        agent.health()
+
+
 def test_noise_is_left_as_it_was_and_not_looked_through() -> None:
     agent, _ = agent_after("rainbow", "qladder/Catch-v0", 1100)
     assert isinstance(agent, DQN)
@@ -225,6 +250,22 @@ def test_troubles_are_told_when_they_begin() -> None:
     ) == []  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("agent", "settings", "most"),
+    [
+        ("nstep-dqn", {"agent": {"gamma": 0.5}, "replay": {"n_step": 2}}, 2 * 1 / 0.75),  # 1 is folded of 2 / 3 each
+        ("munchausen-dqn", {"agent": {"gamma": 0.5, "munchausen_scale": 0.9}}, 2 * (2 + 1.8)),
+    ],
+)
+def test_what_can_be_earned_counts_folded_rewards_and_bonuses(
+    agent: str, settings: dict[str, Any], most: float
+) -> None:
+    alarms = Alarms(resolve(agent, "CartPole-v1", settings))
+    told = {"agent_steps": 1, "health/largest_reward": 1.0}
+    assert alarms.hear({**told, "health/largest_q": most - 0.01}) == []
+    assert len(alarms.hear({**told, "health/largest_q": most + 0.01})) == 1
+
+
 def test_a_run_tells_its_health_and_a_resume_tells_the_same(tmp_path: Path) -> None:
     settings = {"run": {"steps": 2400, "health_every": 400, "eval_every": 800, "checkpoint_every": 800}}
     whole = train("dqn", "CartPole-v1", settings=settings, out=tmp_path / "whole")["run"]
@@ -266,6 +307,10 @@ def test_a_run_that_diverges_says_so_on_standard_error(tmp_path: Path) -> None:
     done = qladder("train", "dqn", "CartPole-v1", *wild, "--out", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 0
     assert done.stderr.count("values diverge") == 1
+    again = qladder("train", "dqn", "CartPole-v1", *wild, "--run.steps", "2000", "--out", str(tmp_path), "--resume",
+                    cwd=tmp_path)  # fmt: skip
+    assert again.returncode == 0
+    assert "values diverge" not in again.stderr  # it was told before
 
 
 def busy_learning(seconds: float) -> None:
