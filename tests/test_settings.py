@@ -186,7 +186,7 @@ def test_the_hash_of_settings_moves_with_each_but_those_of_the_seed_and_the_mach
                     "dqn", "CartPole-v1", {section: {name: value + 1 if isinstance(value, int) else value / 2}}
                 )
                 still += [name] if settings_hash(other) == settings_hash(config) else []
-    assert sorted(still) == ["hang_after", "log_every", "seed", "threads"]
+    assert sorted(still) == ["hang_after", "health_every", "log_every", "seed", "threads"]
 
 
 def test_a_protocol_hash_moves_with_what_moves_a_score() -> None:
