@@ -27,10 +27,10 @@ def test_a_run_is_done_again_and_compared(from_start: bool, tmp_path: Path) -> N
     assert (compared["from"], compared["to"], compared["differing"], compared["drift"]) == (start, end, [], [])
     assert compared["measurements"] == sum(start < m["agent_steps"] <= end for m in told(run)) - 1
     metrics = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    record = json.loads(metrics[-2])
+    record = json.loads(metrics[-3])
     assert record["agent_steps"] > 1_056
     record["loss/td"] *= 1 + 1e-12
-    (run / "metrics.jsonl").write_text("\n".join([*metrics[:-2], json.dumps(record), metrics[-1]]) + "\n")
+    (run / "metrics.jsonl").write_text("\n".join([*metrics[:-3], json.dumps(record), *metrics[-2:]]) + "\n")
     assert not verify(run, from_start=from_start)["identical"]
 
 

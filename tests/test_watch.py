@@ -89,7 +89,7 @@ def test_frozen_lake_plays_what_evaluation_plays(lake: str, tmp_path: Path) -> N
     pictures, milliseconds = read(record)
 
     config, policy, _ = load_run(lake)
-    assert result["returns"] == play(config, policy, 4, 2, "watch")
+    assert result["returns"] == play(config, policy, 4, 2, "watch").returns
     env = gymnasium.make("FrozenLake-v1", max_episode_steps=100)
     steps = 0
     for episode in range(4):
@@ -119,7 +119,7 @@ def test_atari_in_full_colour_and_real_time(tmp_path: Path) -> None:
     pictures, milliseconds = read(tmp_path / "pong.gif")
 
     config, policy, _ = load_run(run)
-    assert result["returns"] == play(config, policy, 1, 1, "watch")
+    assert result["returns"] == play(config, policy, 1, 1, "watch").returns
     assert sum(milliseconds) == round(100 * result["frames"] / 15) * 10  # 60 frames a second, 4 a step
     screen = AtariScreen("ALE/Pong-v5", config.protocol, integer(1, "watch", 0))
     shown, rng = [screen.reset()], generator(1, "watch-epsilon")
@@ -219,7 +219,7 @@ def test_a_window_of_the_environments_own(lake: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setitem(gymnasium.envs.toy_text.frozen_lake.FrozenLakeEnv.metadata, "render_fps", 1000)
     config, policy, _ = load_run(lake)
-    assert watch(lake, seed=2)["returns"] == play(config, policy, 1, 2, "watch")
+    assert watch(lake, seed=2)["returns"] == play(config, policy, 1, 2, "watch").returns
 
 
 def test_impossible_numbers(catch: str, tmp_path: Path) -> None:
