@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -18,6 +20,16 @@ def generator(seed: int, stream: str, *key: int) -> np.random.Generator:
 def integer(seed: int, stream: str, *key: int) -> int:
     """A seed below 2**31 for somebody else's generator, e.g. `integer(seed, "env", env, episode)`."""
     return int(_sequence(seed, stream, key).generate_state(1)[0]) >> 1
+
+
+@contextmanager
+def unmoved(rng: np.random.Generator) -> Iterator[None]:
+    """What is drawn within will be drawn again afterwards."""
+    before = rng.bit_generator.state
+    try:
+        yield
+    finally:
+        rng.bit_generator.state = before
 
 
 def _sequence(seed: int, stream: str, key: tuple[int, ...]) -> np.random.SeedSequence:

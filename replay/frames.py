@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from qladder.envs.errors import UserError
+from qladder.envs.seeding import unmoved
 from qladder.envs.spec import EnvSpec
 from qladder.replay.priorities import Priorities
 from qladder.replay.recorder import Recorder, fields, frame
@@ -130,11 +131,8 @@ class FrameReplay:
 
     def peek(self, n: int) -> Batch:
         """As `sample`, without weights; the generator is left as it was."""
-        before = self._rng.bit_generator.state
-        try:
+        with unmoved(self._rng):
             return self.sample(n)
-        finally:
-            self._rng.bit_generator.state = before
 
     def age(self, index: Any) -> Any:
         """How many agent steps ago, in all environments, this was taken in; an episode's end counts as a step more."""

@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from qladder.envs.errors import refuse
+from qladder.envs.seeding import unmoved
 from qladder.envs.spec import EnvSpec
 from qladder.replay.frames import PRIORITY, ReplayConfig, bytes_per_slot
 from qladder.replay.priorities import Priorities
@@ -160,11 +161,8 @@ class SequenceReplay:
 
     def peek(self, n: int) -> Sequences:
         """As `sample`, without weights; the generator is left as it was."""
-        before = self._rng.bit_generator.state
-        try:
+        with unmoved(self._rng):
             return self.sample(n)
-        finally:
-            self._rng.bit_generator.state = before
 
     def age(self, index: Any) -> Any:
         """How many agent steps ago, in all environments, sequences began; an episode's end counts as a step more."""
