@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from qladder.envs.spec import EnvSpec
-from qladder.replay.ring import Index, Ring
+from qladder.replay.ring import Index, Ring, chunks
 from qladder.replay.store import Store, check_shape, make_store
 from qladder.replay.types import Step, Versioned
 
@@ -96,9 +95,9 @@ class Recorder:
 
     def state_dict(self) -> dict[str, Any]:
         """The rings, as far as they are filled; the large arrays are views, not copies."""
-        chunks = {
+        parts = {
             key: Versioned(version=version, settled=settled, arrays=self.store.copy_out(*place))
-            for key, version, settled, place in self._chunks()
+            for key, version, settled, place in chunks(self.ring.written, self.ring.slots, self._chunk)
         }
         return {
             "compression": self._compression,
@@ -107,7 +106,7 @@ class Recorder:
             "episode_step": self._episode_step.copy(),
             **self._used(self.ring.written),
             "store": self.store.state_dict(),
-            "chunks": chunks,
+            "chunks": parts,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -129,7 +128,7 @@ class Recorder:
             array[:] = state[name]
         self.ring.written[:] = state["written"]
         self._episode_step[:] = state["episode_step"]
-        for key, _, _, (first, end) in self._chunks():
+        for key, _, _, (first, end) in chunks(self.ring.written, self.ring.slots, self._chunk):
             self.store.copy_in(first, end, state["chunks"][key]["arrays"])
 
     def _put(self, envs: Any, obs: Any, *, boundary: bool) -> Index:
@@ -138,20 +137,6 @@ class Recorder:
         self.arrays["boundary"][index] = boundary
         self.arrays["since_reset"][index] = np.minimum(self._episode_step[envs], self._stack - 1)
         return index
-
-    def _chunks(self) -> Iterator[tuple[str, int, bool, tuple[int, int]]]:
-        """Parts of the rings, as far as they are written: name, version, whether it has settled, first slot and end.
-
-        The version is how many slots of its ring had been written when it was changed last.
-        """
-        slots = self.ring.slots
-        for env, written in enumerate(self.ring.written.tolist()):
-            laps, head = divmod(written, slots)  # the head is the next slot to be written
-            for first in range(0, min(written, slots), self._chunk):
-                end = min(first + self._chunk, slots)
-                version = laps * slots + min(head, end) if head > first else (laps - 1) * slots + end
-                place = env * slots + first, env * slots + (end if laps else min(head, end))
-                yield f"{env}-{first // self._chunk}", version, not first < head < end, place
 
     def _used(self, written: Any) -> dict[str, Any]:
         """Views `[N, used]` of all but the observations."""

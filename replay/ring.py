@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,3 +69,18 @@ class Ring:
         env = ends.searchsorted(flat, side="right")
         drawn: Index = self._base[env] + (flat + (first - ends + count)[env]) % self.slots
         return drawn
+
+
+def chunks(written: Index, slots: int, size: int) -> Iterator[tuple[str, int, bool, tuple[int, int]]]:
+    """Parts of at most `size` slots of one ring each, as far as `written`: name, version, settled, first slot and end.
+
+    The version is how many slots of its ring had been written when it was changed last; a part has settled unless it is
+    being filled. First slot and end are flat indices.
+    """
+    for env, count in enumerate(written.tolist()):
+        laps, head = divmod(count, slots)  # the head is the next slot to be written
+        for first in range(0, min(count, slots), size):
+            end = min(first + size, slots)
+            version = laps * slots + min(head, end) if head > first else (laps - 1) * slots + end
+            place = env * slots + first, env * slots + (end if laps else min(head, end))
+            yield f"{env}-{first // size}", version, not first < head < end, place

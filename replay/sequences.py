@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -14,11 +15,11 @@ from qladder.envs.seeding import unmoved
 from qladder.envs.spec import EnvSpec
 from qladder.replay.frames import PRIORITY, ReplayConfig, bytes_per_slot
 from qladder.replay.priorities import Priorities
-from qladder.replay.recorder import Recorder
+from qladder.replay.recorder import CHUNK_BYTES, Recorder
 from qladder.replay.returns import n_step
-from qladder.replay.ring import Index
+from qladder.replay.ring import Index, chunks
 from qladder.replay.store import check_shape
-from qladder.replay.types import Step
+from qladder.replay.types import Step, Versioned
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,10 @@ class SequenceReplay:
             "period": self._config.period,
             "window": self._config.window,
             "rng": self._rng.bit_generator.state,
-            "state": self._rows(starts),
+            "states": {
+                key: Versioned(version=version, settled=settled, arrays={"state": self._state[first:end]})
+                for key, version, settled, (first, end) in self._chunks(self._ring.written)
+            },
             **({} if self._priorities is None else self._priorities.state_dict(starts)),
         }
 
@@ -196,11 +200,14 @@ class SequenceReplay:
                 raise ValueError(f"sequences of {name} {state[name]}, not {ours}")
         if ("priority" in state) != (self._priorities is not None):
             raise ValueError("sequences that are drawn uniformly, not by priority, or the other way round")
-        starts = self._starts(state["written"])
-        rows = self._rows(starts)
-        check_shape("state", state["state"], rows.shape, rows.dtype)
+        saved = {}
+        for key, _, _, (first, end) in self._chunks(state["written"]):
+            saved[first, end] = state["states"][key]["arrays"]["state"]
+            check_shape("state", saved[first, end], self._state[first:end].shape, self._state.dtype)
         self._recorder.load_state_dict(state)
-        rows[:] = state["state"]
+        for (first, end), rows in saved.items():
+            self._state[first:end] = rows
+        starts = self._starts(state["written"])
         if self._priorities is not None:
             self._priorities.load_state_dict(starts, state)
         self._rng.bit_generator.state = state["rng"]
@@ -236,13 +243,19 @@ class SequenceReplay:
 
     def _starts(self, written: Any) -> Index:
         """The indices `[N, used]` of sequences that begin in slots written so far."""
-        used = -(-min(int(written.max()), self._ring.slots) // self._config.period)
+        used = min(int(self._begun(written).max()), self._per_env)
         first: Index = np.arange(len(written))[:, None] * self._per_env
         return first + np.arange(used)
 
-    def _rows(self, starts: Index) -> Any:
-        """The view of the states `[N, used, S]` there."""
-        return self._state.reshape(len(starts), self._per_env, -1)[:, : starts.shape[1]]
+    def _chunks(self, written: Any) -> Iterator[tuple[str, int, bool, tuple[int, int]]]:
+        """Parts of the states, as `chunks` tells them."""
+        size = max(1, CHUNK_BYTES // max(1, self._state[:1].nbytes))
+        return chunks(self._begun(written), self._per_env, size)
+
+    def _begun(self, written: Any) -> Index:
+        """Per environment, how many sequences have begun so far, ever."""
+        begun: Index = -(-written // self._config.period)
+        return begun
 
 
 def mixed(error: Any, mask: Any, share: float) -> Any:

@@ -14,6 +14,7 @@ from qladder.agents.agent import Agent
 from qladder.agents.schedules import Schedule
 from qladder.envs.spec import EnvSpec
 from qladder.replay.frames import EXPECTED_RATIO
+from qladder.replay.sequences import SequenceConfig
 from qladder.runners import checkpoint
 from qladder.runners.config import Config, resolve
 from qladder.runners.loading import agent_class, make_agent, make_environment, set_up_torch
@@ -52,7 +53,7 @@ def plan(
     finally:
         environment.close()
     run = resolved.run
-    saved = 0 if not run.checkpoint_replay else replay_bytes // _deflated(resolved, environment.spec)
+    saved = _saved_bytes(resolved, environment.spec, replay_bytes) if run.checkpoint_replay else 0
     return {
         "agent": resolved.agent_name,
         "env": resolved.env.id,
@@ -89,10 +90,14 @@ def table(told: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _deflated(config: Config, spec: EnvSpec) -> int:
-    """By how much checkpoints' deflating shrinks a replay, to reckon with: pictures, unless they are deflated there."""
+def _saved_bytes(config: Config, spec: EnvSpec, replay_bytes: int) -> int:
+    """Of a replay in a checkpoint, to reckon with: deflating shrinks pictures, unless they are deflated in memory."""
+    replay, states = config.replay, 0
+    if isinstance(replay, SequenceConfig):
+        states = replay.capacity // replay.period * 4 * config.agent.state_size
     pictures = len(spec.obs_shape) == 3 and spec.obs_dtype == "uint8"
-    return EXPECTED_RATIO if pictures and config.replay is not None and config.replay.compression == "none" else 1
+    shrunk = pictures and replay is not None and replay.compression == "none"
+    return states + (replay_bytes - states) // (EXPECTED_RATIO if shrunk else 1)
 
 
 def _duration(hours: float) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +43,14 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Settings that every task of a suite is tried with."""
+
+    label: Annotated[str, MinLen(1)]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Suite:
     """Tasks, each run with so many seeds from the first."""
 
@@ -58,8 +63,8 @@ class Suite:
 def load_suite(name: str) -> Suite:
     """A suite by name, or from a TOML file; UserError with the nearest name where there is none.
 
-    Where the file has a table `grid` of settings ('SECTION.FIELD' = [VALUE, ...]), each task is run with every
-    combination of their values: the same number of trials for all.
+    Where the file has `[[trial]]` tables, each with a `label` and `settings`, each task is run with the settings of
+    every one of them laid over its own: the same trials for all.
     """
     path = Path(name) if name.endswith(".toml") else CONFIGS / "suites" / f"{name}.toml"
     names = sorted(p.stem for p in (CONFIGS / "suites").glob("*.toml"))
@@ -67,26 +72,14 @@ def load_suite(name: str) -> Suite:
         raise UserError(f"suite '{name}': there is no such suite{nearest(name, names)} (qladder list suites)")
     table = read_toml(path)
     tasks = [_task(t, f"{path.name} task {i + 1}") for i, t in enumerate(table.pop("task", []))]
-    grid = table.pop("grid", {})
-    for name, values in grid.items():
-        if name.count(".") == 0 or not isinstance(values, list) or not values:
-            raise UserError(f"{path.name} grid '{name}': must be 'SECTION.FIELD' = [VALUE, ...]")
-    tasks = [variant for task in tasks for variant in _variants(task, grid)]
+    trials = [build(Trial, t, f"{path.name} trial {i + 1}") for i, t in enumerate(table.pop("trial", []))]
+    tasks = [_tried(task, trial) for task in tasks for trial in trials] if trials else tasks
     return build(Suite, {**table, "tasks": tasks}, path.name)
 
 
-def _variants(task: Table, grid: dict[str, list[Any]]) -> Iterator[Table]:
-    """A task with every combination of the grid's values, labelled with them."""
-    for values in itertools.product(*grid.values()):
-        chosen = dict(zip(grid, values, strict=True))
-        words = [f"{name.partition('.')[2]}={value}" for name, value in chosen.items()]
-        settings = functools.reduce(merge, (_nested(*item) for item in chosen.items()), task.get("settings", {}))
-        label = " ".join([task.get("label") or task["agent"], *words])
-        yield {**task, "label": label, "settings": settings} if grid else task
-
-
-def _nested(name: str, value: Any) -> Table:
-    return functools.reduce(lambda inner, key: {key: inner}, reversed(name.split(".")), value)
+def _tried(task: Table, trial: Trial) -> Table:
+    label = f"{task.get('label') or task['agent']} {trial.label}"
+    return {**task, "label": label, "settings": merge(task.get("settings", {}), trial.settings)}
 
 
 def _task(table: Table, where: str) -> Table:

@@ -76,6 +76,7 @@ def test_killed_twice_it_ends_as_if_it_never_was(agent: str, env: str, settings:
     [
         ("dqn", "ALE/Pong-v5", {"env": {"num_envs": 1}}),
         ("rainbow", "ALE/Breakout-v5", {"agent": {"support": [-10.0, 10.0]}, "env": {"num_envs": 2}}),
+        ("drqn", "ALE/Breakout-v5", {"agent": {"core_size": 8}, "env": {"num_envs": 2}}),
     ],
 )
 def test_games_that_were_cut_off_go_on(

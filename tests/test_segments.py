@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from killing import DEEP, EIGHT, SMALL, Killed, check_same, go
+from killing import DEEP, EIGHT, SEQUENCES, SMALL, Killed, check_same, go
 
 from qladder.envs.errors import DivergedError
 from qladder.replay.types import Versioned
@@ -108,6 +108,24 @@ def test_numbers_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"replay\.p\.x \[2\]"):
         checkpoint.save(tmp_path, 1, {"replay": {"p": bad}})
     assert checkpoint.checkpoints(tmp_path) == []
+
+
+def test_recurrent_states_are_parts_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sequence begins at every tenth slot, with 16 numbers each: parts of two sequences."""
+    monkeypatch.setattr("qladder.replay.sequences.CHUNK_BYTES", 2 * 16 * 4)
+    settings = merge(SMALL, merge(DEEP, SEQUENCES))
+    go(tmp_path / "whole", "r2d2", "CartPole-v1", settings)
+    for start, kill_at in enumerate((800, 250)):
+        with pytest.raises(Killed):
+            go(tmp_path / "cut", "r2d2", "CartPole-v1", settings, kill_at=kill_at, resume=start > 0)
+    run = tmp_path / "cut" / "run"
+    states = [
+        {file for file in checkpoint.segments_of(path) if ".states." in file} for path in checkpoint.checkpoints(run)
+    ]
+    assert all(len(files) > 30 for files in states)
+    assert 20 < len(states[0] & states[1]) < len(states[0])
+    go(tmp_path / "cut", "r2d2", "CartPole-v1", settings, resume=True)
+    check_same(tmp_path / "whole" / "run", run)
 
 
 def test_a_replay_in_many_parts_is_killed_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

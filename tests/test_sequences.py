@@ -225,6 +225,23 @@ def test_a_replay_without_states_needs_none() -> None:
     assert replay.sample(3).state.shape == (3, 0)
 
 
+def test_states_of_the_same_version_are_the_same_and_only_few_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rings of ten sequences in parts of four, over two laps and more."""
+    monkeypatch.setattr("qladder.replay.sequences.CHUNK_BYTES", 4 * 2 * 4)
+    replay, _, _ = filled(0)
+    before: dict[str, Any] = {}
+    for step in stream(SCRIPT, 80):
+        replay.add(step)
+        states = replay.state_dict()["states"]
+        new = [key for key, part in states.items() if key not in before or before[key]["version"] != part["version"]]
+        assert len(new) <= 2 * 3
+        for key in states.keys() - new:
+            np.testing.assert_array_equal(states[key]["arrays"]["state"], before[key]["arrays"]["state"])
+        before = copy.deepcopy(states)
+    assert sorted(before) == [f"{env}-{part}" for env in range(3) for part in range(3)]
+    assert [part["settled"] for part in before.values()].count(False) <= 3
+
+
 @pytest.mark.parametrize(
     ("settings_", "said"),
     [

@@ -78,54 +78,58 @@ def test_a_suite_goes_on_from_a_ledger_of_its_runs(place: Path) -> None:
     assert (run / "summary.json").stat().st_mtime_ns == kept
 
 
-GRID = """
+TRIALS = """
 summary = "trials"
 seeds = 2
 first_seed = 10
-[grid]
-"agent.epsilon.end" = [0.1, 0.2]
-"agent.gamma" = [0.9, 0.95, 1.0]
+[[trial]]
+label = "near"
+settings.agent = { gamma = 0.9 }
+[[trial]]
+label = "bold"
+settings.agent = { gamma = 0.95, epsilon = { end = 0.2 } }
 [[task]]
 agent = "q-learning"
 env = "FrozenLake-v1"
 steps = 100
-settings = { agent = { gamma = 0.5, step_size = 0.25 } }
+settings = { agent = { gamma = 0.5, step_size = 0.25, epsilon = { end = 0.3 } } }
 [[task]]
 agent = "sarsa"
+label = "on-policy"
 env = "FrozenLake-v1"
 steps = 100
 """
 
 
-def test_a_grid_gives_every_task_the_same_trials(tmp_path: Path) -> None:
-    (tmp_path / "grid.toml").write_text(GRID)
-    suite = load_suite(str(tmp_path / "grid.toml"))
-    assert len(suite.tasks) == 12
-    assert suite.tasks[1].label == "q-learning epsilon.end=0.1 gamma=0.95"
+def test_every_task_gets_the_same_trials_over_its_own_settings(tmp_path: Path) -> None:
+    (tmp_path / "trials.toml").write_text(TRIALS)
+    suite = load_suite(str(tmp_path / "trials.toml"))
+    assert [task.label for task in suite.tasks] == [
+        "q-learning near", "q-learning bold", "on-policy near", "on-policy bold",
+    ]  # fmt: skip
     configs = [resolve(task.agent, task.env, task.table(10)) for task in suite.tasks]
-    assert [(c.agent.epsilon.end, c.agent.gamma) for c in configs[:6]] == [
-        (end, gamma) for end in (0.1, 0.2) for gamma in (0.9, 0.95, 1.0)
-    ]
-    assert {c.agent.step_size for c in configs[:6]} == {0.25}
-    assert (configs[7].label, configs[7].agent_name) == ("sarsa epsilon.end=0.1 gamma=0.95", "sarsa")
+    assert [(c.agent.gamma, c.agent.epsilon.end) for c in configs[:2]] == [(0.9, 0.3), (0.95, 0.2)]
+    assert [c.agent.step_size for c in configs[:2]] == [0.25, 0.25]
+    assert (configs[3].label, configs[3].agent_name, configs[3].agent.gamma) == ("on-policy bold", "sarsa", 0.95)
     out = tmp_path / "o"
-    result = run_suite(str(tmp_path / "grid.toml"), seeds=1, out=str(out))
-    assert len(result.to_json()["scores"]) == 12
-    assert len(list(out.glob("*__s10/summary.json"))) == 12
+    result = run_suite(str(tmp_path / "trials.toml"), seeds=1, out=str(out))
+    assert len(result.to_json()["scores"]) == 4
+    assert len(list(out.glob("*__s10/summary.json"))) == 4
 
 
 @pytest.mark.parametrize(
-    ("grid", "said"),
+    ("trial", "said"),
     [
-        ("gamma = [0.9]", "grid 'gamma': must be 'SECTION.FIELD'"),
-        ('"agent.gamma" = 0.9', "grid 'agent.gamma': must be"),
-        ('"agent.gamma" = []', "grid 'agent.gamma': must be"),
-        ('"agent.gama" = [0.9]', "did you mean 'gamma'"),
+        ("settings.agent.gamma = 0.9", "trial 1.*label"),
+        ('label = ""\nsettings.agent.gamma = 0.9', "trial 1.*label"),
+        ('label = "near"', "trial 1.*settings"),
+        ('label = "near"\nsettings = 0.9', "trial 1.*settings"),
+        ('label = "near"\nsettings.agent.gama = 0.9', "did you mean 'gamma'"),
     ],
 )
-def test_a_grid_of_what_there_is_not_is_refused(grid: str, said: str, tmp_path: Path) -> None:
+def test_a_trial_of_what_there_is_not_is_refused(trial: str, said: str, tmp_path: Path) -> None:
     task = '[[task]]\nagent = "q-learning"\nenv = "FrozenLake-v1"\nsteps = 9\n'
-    (tmp_path / "s.toml").write_text(f'summary = ""\nseeds = 1\n[grid]\n{grid}\n{task}')
+    (tmp_path / "s.toml").write_text(f'summary = ""\nseeds = 1\n[[trial]]\n{trial}\n{task}')
     with pytest.raises(UserError, match=said):
         run_suite(str(tmp_path / "s.toml"), out=str(tmp_path / "o"))
     assert not list(tmp_path.glob("o/*"))
