@@ -40,6 +40,16 @@ class StorageError(ToldError):
     """A file of a run cannot be written: a full disk, a limit, a folder that is gone. Exit status 1."""
 
 
+def first_line(error: BaseException) -> str:
+    """Of what it says."""
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether this is Python's, numpy's or torch's error for memory that cannot be had."""
+    return isinstance(error, MemoryError) or "allocate" in str(error)
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest allowed name, or nothing where none is close."""
     lowered = {a.lower(): a for a in allowed}

@@ -15,10 +15,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from qladder.envs.errors import EnvironmentFaultError, UserError, nearest
+from qladder.envs.errors import EnvironmentFaultError, UserError, first_line, nearest
 from qladder.envs.journal import check_actions, check_same, fingerprint
 from qladder.envs.protocol import Protocol
-from qladder.envs.reading import BROKEN, UnreadableError, first_line, flag, reader, real, sizes, told
+from qladder.envs.reading import BROKEN, UnreadableError, flag, reader, real, sizes, told
 from qladder.envs.seeding import integer
 from qladder.envs.spec import EnvSpec, TimeStep
 

@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from qladder.envs.errors import first_line
+
 BROKEN = (Exception, SystemExit, GeneratorExit)  # what somebody else's code may raise; Ctrl-C is the user's
 
 
@@ -21,11 +23,6 @@ class UnreadableError(Exception):
 def told(error: BaseException) -> str:
     """The type of an error and the first line of what it says, not more than 200 characters."""
     return f"{type(error).__name__}: {first_line(error)[:200]}"
-
-
-def first_line(error: BaseException) -> str:
-    """Of what it says."""
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 def reader(space: spaces.Space[Any]) -> Callable[[Any], Any]:

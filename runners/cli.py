@@ -18,7 +18,9 @@ from qladder.envs.errors import (
     LostLockError,
     StorageError,
     UserError,
+    first_line,
     nearest,
+    out_of_memory,
 )
 from qladder.runners import command_line
 from qladder.runners.commands import COMMANDS
@@ -42,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{error}; checkpoints made before are good", 1)
     except StorageError as error:
         _fail(f"{error}; what was written before is good: once there is room, --resume goes on from it", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        more = "checkpoints made before are good: --resume goes on from the newest where there is more memory"
+        _fail(f"out of memory ({first_line(error)}); {more}; qladder plan tells how much a run takes", 1)
     except LostLockError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:

@@ -9,10 +9,9 @@ from typing import Any
 
 from qladder.agents.agent import Agent
 from qladder.agents.network_config import NetworkConfig
-from qladder.envs.errors import UserError
+from qladder.envs.errors import UserError, first_line, out_of_memory
 from qladder.envs.gym import load_attribute
 from qladder.envs.make import make_env
-from qladder.envs.reading import first_line
 from qladder.envs.spec import EnvSpec, ResumableEnv
 from qladder.runners import checkpoint
 from qladder.runners.arrays import DAMAGED
@@ -50,7 +49,7 @@ def make_agent(config: Config, spec: EnvSpec, device: str) -> Agent:
     try:
         return cls(config.agent, spec, seed=config.run.seed, device=device, **replay)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+        if not out_of_memory(error):
             raise
         raise UserError(f"{config.agent_name} on {spec.id} does not fit into memory: {first_line(error)}") from error
 

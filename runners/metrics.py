@@ -16,6 +16,8 @@ from qladder.agents.schedules import Clocks
 from qladder.envs.errors import StorageError, UserError
 from qladder.runners.run_folder import write_text
 
+EVENTS = "events.out.tfevents"  # how the names of TensorBoard's files begin
+
 
 class Metrics:
     """Appends one record per measurement, with all clocks; only under `time/` what depends on the machine.
@@ -100,11 +102,24 @@ def _event_writer(folder: Path, resumed_at: int | None) -> Any:
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+    _put_in_order(folder, int(time.time()))
     writer = EventFileWriter(str(folder))
     if resumed_at is not None:
         start = SessionLog(status=SessionLog.START)
         writer.add_event(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
     return writer
+
+
+def _put_in_order(folder: Path, now: int) -> None:
+    """Earlier files get earlier names: TensorBoard reads them by name, which begins with what the clock said then."""
+    files = sorted(path for path in folder.glob(f"{EVENTS}.*") if _seconds_in(path).isdigit())
+    if files and int(_seconds_in(files[-1])) >= now:  # it was put back since
+        for age, path in enumerate(reversed(files), 1):
+            path.rename(path.with_name(path.name.replace(_seconds_in(path), f"{now - age:010}", 1)))
+
+
+def _seconds_in(path: Path) -> str:
+    return path.name.removeprefix(f"{EVENTS}.").partition(".")[0]
 
 
 def _cut(path: Path, agent_steps: int, mark: Mapping[str, Any] | None) -> set[str]:
