@@ -26,6 +26,7 @@ WHOLE = {  # functions of training.py, with all that they call
     "_save": "saving",
     "_spool": "saving",
     "_health": "health",
+    "_log": "logging",
 }
 
 
