@@ -51,7 +51,8 @@ def make_gym(
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{id}: {error}; extras of qladder: box2d, render") from error
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise UserError(f"environment '{id}': {first_line(error)}{_nearest_id(id)}") from error
+        said = first_line(error).partition(" Did you mean")[0].rstrip(".")  # ours has the version
+        raise UserError(f"environment '{id}': {said}{_nearest_id(id)}") from error
     except TypeError as error:
         raise UserError(f"environment '{id}' with {options}: {first_line(error)}") from error
     except BROKEN as error:  # somebody else's module or constructor

@@ -128,6 +128,11 @@ def _one_line(box: str) -> str:
     wrong = re.match(r"Error parsing (\S+): no type matching \{None\}\|(\S+) .*? from \['(.*?)'\]", line)
     if wrong:
         return f"{wrong[1]} '{wrong[3]}': must be {wrong[2]}"
+    unknown = re.match(r"Unrecognized (?:or misplaced )?options: (.*)", line)
+    if unknown:
+        words, _, meant = unknown[1].partition(" Perhaps you meant: ")
+        words = re.sub(r" \(applied to [^)]*\)|,| Arguments are applied.*", "", words)
+        return f"{words}: no such option here" + (f"; did you mean {meant.split()[0]}?" if meant else "")
     choice = re.search(r"invalid choice '(.*?)' for argument '(.*?)'.* one of (\(.*\))", line)
     if choice:
         allowed = re.findall("'(.*?)'", choice[3])
