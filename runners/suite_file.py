@@ -44,7 +44,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings that every task of a suite is tried with."""
+    """Settings that every task of a suite is tried with, but for what a task says itself."""
 
     label: Annotated[str, MinLen(1)]
     settings: dict[str, Any]
@@ -64,7 +64,7 @@ def load_suite(name: str) -> Suite:
     """A suite by name, or from a TOML file; UserError with the nearest name where there is none.
 
     Where the file has `[[trial]]` tables, each with a `label` and `settings`, each task is run with the settings of
-    every one of them laid over its own: the same trials for all.
+    every one of them, its own laid over them: the same trials for all.
     """
     path = Path(name) if name.endswith(".toml") else CONFIGS / "suites" / f"{name}.toml"
     names = sorted(p.stem for p in (CONFIGS / "suites").glob("*.toml"))
@@ -79,7 +79,7 @@ def load_suite(name: str) -> Suite:
 
 def _tried(task: Table, trial: Trial) -> Table:
     label = f"{task.get('label') or task['agent']} {trial.label}"
-    return {**task, "label": label, "settings": merge(task.get("settings", {}), trial.settings)}
+    return {**task, "label": label, "settings": merge(trial.settings, task.get("settings", {}))}
 
 
 def _task(table: Table, where: str) -> Table:

@@ -92,7 +92,7 @@ settings.agent = { gamma = 0.95, epsilon = { end = 0.2 } }
 agent = "q-learning"
 env = "FrozenLake-v1"
 steps = 100
-settings = { agent = { gamma = 0.5, step_size = 0.25, epsilon = { end = 0.3 } } }
+settings = { agent = { step_size = 0.25, epsilon = { end = 0.3 } } }
 [[task]]
 agent = "sarsa"
 label = "on-policy"
@@ -101,16 +101,17 @@ steps = 100
 """
 
 
-def test_every_task_gets_the_same_trials_over_its_own_settings(tmp_path: Path) -> None:
+def test_every_task_gets_the_same_trials_under_its_own_settings(tmp_path: Path) -> None:
     (tmp_path / "trials.toml").write_text(TRIALS)
     suite = load_suite(str(tmp_path / "trials.toml"))
     assert [task.label for task in suite.tasks] == [
         "q-learning near", "q-learning bold", "on-policy near", "on-policy bold",
     ]  # fmt: skip
     configs = [resolve(task.agent, task.env, task.table(10)) for task in suite.tasks]
-    assert [(c.agent.gamma, c.agent.epsilon.end) for c in configs[:2]] == [(0.9, 0.3), (0.95, 0.2)]
+    assert [(c.agent.gamma, c.agent.epsilon.end) for c in configs[:2]] == [(0.9, 0.3), (0.95, 0.3)]
     assert [c.agent.step_size for c in configs[:2]] == [0.25, 0.25]
     assert (configs[3].label, configs[3].agent_name, configs[3].agent.gamma) == ("on-policy bold", "sarsa", 0.95)
+    assert configs[3].agent.epsilon.end == 0.2
     out = tmp_path / "o"
     result = run_suite(str(tmp_path / "trials.toml"), seeds=1, out=str(out))
     assert len(result.to_json()["scores"]) == 4
