@@ -25,15 +25,17 @@ class Alarms:
         if gamma < 1 and getattr(config.agent, "munchausen", False):
             self._bonus = config.agent.munchausen_scale * abs(config.agent.munchausen_floor) / (1 - gamma)
         self._largest_reward = self._factor / (1 - gamma) if config.protocol.clip_rewards and gamma < 1 else 0.0
-        self._under_way: set[str] = set()
+        self.under_way: dict[str, str] = {}  # what was told of a measurement that still tells a trouble
 
     def hear(self, record: Mapping[str, Any]) -> list[str]:
         """What is to be told of a record, which may hold any measurements."""
         told = []
         for tag, text in self._look(record):
-            if text is not None and tag not in self._under_way:
-                told.append(f"at {record['agent_steps']:,} agent steps {text} ({tag} {record[tag]:.3g})")
-            (self._under_way.discard if text is None else self._under_way.add)(tag)
+            if text is None:
+                self.under_way.pop(tag, None)
+            elif tag not in self.under_way:
+                self.under_way[tag] = f"at {record['agent_steps']:,} agent steps {text} ({tag} {record[tag]:.3g})"
+                told.append(self.under_way[tag])
         return told
 
     def _look(self, record: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:

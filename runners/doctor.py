@@ -19,8 +19,11 @@ from typing import Any, NamedTuple
 from qladder.envs.errors import StorageError, UserError
 from qladder.envs.reading import told
 from qladder.runners import checkpoint
+from qladder.runners.alarms import Alarms
 from qladder.runners.arrays import DAMAGED
+from qladder.runners.config import Config
 from qladder.runners.run_folder import drift, provenance, read_manifest
+from qladder.runners.runs import read_metrics
 
 IMPORTS = {"ale-py": "ale_py", "tomli-w": "tomli_w", "pillow": "PIL", "annotated-types": "annotated_types"}
 
@@ -143,7 +146,9 @@ def _run(folder: Path) -> Iterator[Finding]:
         yield Finding("manifest", False, told(error))
     good = [_checkpoint(path) for path in checkpoint.checkpoints(folder)]
     yield from good
-    yield _measurements(folder)
+    yield (measured := _measurements(folder))
+    if measured.good:
+        yield from _health(folder, config)
     left = sorted(p.name for p in [*folder.glob(".*writing*"), *folder.glob("checkpoints/**/.writing*")])
     if left:
         whose = (
@@ -183,6 +188,21 @@ def _checkpoint(path: Path) -> Finding:
         return Finding(path.name, False, str(error).removeprefix(f"{path}: ")[:200])
     except DAMAGED as error:
         return Finding(path.name, False, f"of another version of qladder: {told(error)}")
+
+
+def _health(folder: Path, config: Config) -> Iterator[Finding]:
+    """What its measurements say of its learning, if they were taken."""
+    alarms, looked = Alarms(config), False
+    try:
+        for record in read_metrics(folder):
+            alarms.hear(record)
+            looked |= any(tag.startswith("health/") for tag in record)
+    except (UserError, *DAMAGED) as error:
+        yield Finding("health", False, told(error))
+        return
+    if looked:
+        troubles = "; ".join(alarms.under_way.values())
+        yield Finding("health", not troubles, troubles or "nothing wrong at the last look")
 
 
 def _measurements(folder: Path) -> Finding:

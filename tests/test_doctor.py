@@ -102,3 +102,15 @@ def test_a_package_that_cannot_be_imported_is_bad(tmp_path: Path) -> None:
     assert bad == [{"what": "jinja2", "good": False, "says": "ImportError: half installed"}]
     lines = qladder("doctor", cwd=tmp_path).stdout.splitlines()
     assert [line for line in lines if line.startswith("BAD")] == ["BAD  jinja2             ImportError: half installed"]
+
+
+def test_learning_that_goes_wrong_is_told(run: Path) -> None:
+    assert found(run)["health"] == (True, "nothing wrong at the last look")
+    path = run / "metrics.jsonl"
+    sick = {"agent_steps": 600, "health/gradient_norm": 0.0}
+    path.write_text(path.read_text() + json.dumps(sick) + "\n")
+    good, says = found(run)["health"]
+    assert not good
+    assert says.startswith("at 600 agent steps nothing is learnt any more")
+    path.write_text(path.read_text() + json.dumps({**sick, "health/dormant": "much"}) + "\n")
+    assert not found(run)["health"][0]
