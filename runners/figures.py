@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from qladder.envs.errors import UserError
-from qladder.runners.compare import Group, groups, number
 from qladder.runners.curves import CLOCKS, Clock, aggregate
+from qladder.runners.groups import Group, groups
 from qladder.runners.runs import RunSummary
+from qladder.runners.wording import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

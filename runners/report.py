@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import UserError
-from qladder.runners.compare import Comparison, Group, Pair, Score, compare, groups, number, sentence, span
+from qladder.runners.compare import Comparison, Pair, Score, compare
 from qladder.runners.curves import CLOCKS
 from qladder.runners.figures import Style, clock_svg, colours, curves_figure
+from qladder.runners.groups import Group, groups
 from qladder.runners.runs import RunSummary, Unfinished
+from qladder.runners.wording import number, sentence, span
 
 __all__ = ["curves_figure", "write_report"]
 
@@ -27,6 +29,7 @@ def write_report(
     unfinished: Sequence[Unfinished] = (),
     *,
     mix_protocols: bool = False,
+    delta: float = 0.0,
 ) -> Path:
     """Writes the page to `out`, or to `report.html` in it where `out` is not an `.html` file; returns its path.
 
@@ -35,7 +38,7 @@ def write_report(
     """
     from jinja2 import Environment, StrictUndefined
 
-    comparison = compare(runs, unfinished, mix_protocols=mix_protocols)
+    comparison = compare(runs, unfinished, mix_protocols=mix_protocols, delta=delta)
     grouped = groups(runs, mix_protocols=mix_protocols)
     styles = colours(grouped)
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -48,6 +51,7 @@ def write_report(
         sections=_sections(comparison, grouped, styles),
         failed=comparison.failed,
         pair_count=len(comparison.pairs),
+        delta=delta,
         colour={label: style[0] for label, style in styles.items()},
         sentence=sentence,
         facts=facts([run.manifest for run in scored]),
@@ -60,20 +64,20 @@ def write_report(
 
 def headline(scores: Sequence[Score], pairs: Sequence[Pair]) -> str:
     """What one environment's runs showed, in a sentence; `scores` are not empty."""
-    best = max(scores, key=lambda s: s.mean)
+    best = max(scores, key=lambda s: s.central[1])
     if len(scores) == 1:
         return f"{best.agent} is the only agent that was run."
-    against = {
-        verdict: [p.b if p.a == best.agent else p.a for p in pairs if best.agent in (p.a, p.b) and p.verdict in kinds]
-        for verdict, kinds in (("beaten", ("better", "worse")), ("open", ("undecided",)))
-    }
-    if not against["open"]:
-        return f"{best.agent} is better than {_and(against['beaten'])}."
-    if min(s.seeds for s in scores) < 2 and not against["beaten"]:
-        return f"Undecided: {best.agent} has the highest mean, but one seed cannot say how sure that is."
-    if not against["beaten"]:
-        return f"Undecided: {best.agent} has the highest mean, but not clearly above {_and(against['open'])}."
-    return f"{best.agent} is better than {_and(against['beaten'])}; undecided against {_and(against['open'])}."
+    others = [(p.b if p.a == best.agent else p.a, p.verdict) for p in pairs if best.agent in (p.a, p.b)]
+    undecided, equivalent = ([o for o, v in others if v == kind] for kind in ("undecided", "equivalent"))
+    beaten = [o for o, v in others if v in ("better", "worse")]
+    if len(undecided) == len(others):
+        highest = f"Undecided: {best.agent} has the highest {best.central[0]}, but"
+        if min(s.seeds for s in scores) < 2:
+            return f"{highest} one seed cannot say how sure that is."
+        return f"{highest} not clearly above {_and(undecided)}."
+    kinds = (("better than", beaten), ("equivalent to", equivalent))
+    said = f"{best.agent} is {' and '.join(f'{word} {_and(some)}' for word, some in kinds if some)}"
+    return f"{said}; undecided against {_and(undecided)}." if undecided else f"{said}."
 
 
 def facts(manifests: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
@@ -100,7 +104,7 @@ def _sections(comparison: Comparison, grouped: Sequence[Group], styles: dict[str
     """What the page shows of each environment."""
     sections: list[dict[str, Any]] = []
     for i, env in enumerate(dict.fromkeys(s.env for s in comparison.scores)):
-        scores = sorted((s for s in comparison.scores if s.env == env), key=lambda s: -s.mean)
+        scores = sorted((s for s in comparison.scores if s.env == env), key=lambda s: -s.central[1])
         pairs = [p for p in comparison.pairs if p.env == env]
         members = [g for g in grouped if g.env == env]
         figures = [

@@ -44,21 +44,25 @@ def suite(
     sys.exit(1 if result.failed else 0)
 
 
-def compare(runs: Positional[list[Path]], /, *, mix_protocols: bool = False, json: Json = False) -> None:
+def compare(
+    runs: Positional[list[Path]], /, *, delta: float = 0.0, mix_protocols: bool = False, json: Json = False
+) -> None:
     """Which agent is better, by how much, how sure; from run folders, never trains.
 
     Args:
         runs: Run folders, or folders of them.
+        delta: The smallest difference of returns that matters; agents that differ by less are equivalent.
         mix_protocols: Compare runs of different protocols, labelled.
     """
     from rich.console import Console
 
     from qladder.runners.compare import compare as job
-    from qladder.runners.compare import render_table
     from qladder.runners.runs import find_runs
+    from qladder.runners.wording import render_table
 
     _some(runs, "compare RUN RUN")
-    comparison = job(*find_runs(runs), mix_protocols=mix_protocols)
+    _check_delta(delta)
+    comparison = job(*find_runs(runs), mix_protocols=mix_protocols, delta=delta)
     if json:
         print_json({"out": None, **comparison.to_json()})
     else:
@@ -66,13 +70,20 @@ def compare(runs: Positional[list[Path]], /, *, mix_protocols: bool = False, jso
 
 
 def report(
-    folders: Positional[list[Path]], /, *, out: Path | None = None, mix_protocols: bool = False, json: Json = False
+    folders: Positional[list[Path]],
+    /,
+    *,
+    out: Path | None = None,
+    delta: float = 0.0,
+    mix_protocols: bool = False,
+    json: Json = False,
 ) -> None:
     """Write the HTML report of run folders; never trains.
 
     Args:
         folders: Run folders, or folders of them.
         out: Folder or .html file of the report; by default the first folder.
+        delta: The smallest difference of returns that matters; agents that differ by less are equivalent.
         mix_protocols: Show runs of different protocols together, labelled.
     """
     from qladder.runners.compare import compare as job
@@ -81,9 +92,10 @@ def report(
 
     _some(folders, "report DIR")
     runs, unfinished = find_runs(folders)
-    path = write_report(runs, out or folders[0], unfinished=unfinished, mix_protocols=mix_protocols)
+    _check_delta(delta)
+    path = write_report(runs, out or folders[0], unfinished=unfinished, mix_protocols=mix_protocols, delta=delta)
     if json:
-        comparison = job(runs, unfinished, mix_protocols=mix_protocols)
+        comparison = job(runs, unfinished, mix_protocols=mix_protocols, delta=delta)
         print_json({"out": str(path.parent), "report": str(path), **comparison.to_json()})
     else:
         print(path)
@@ -145,6 +157,11 @@ def solve(env: Positional[str], /, *, json: Json = False) -> None:
         limit = f"{result['optimal_return_in_limit']:.6g} within {result['max_episode_steps']} agent steps"
         print(f"{env}: {result['states']} states, {result['actions']} actions")
         print(f"optimal return {result['optimal_return']:.6g}" + (f", {limit}" if result["max_episode_steps"] else ""))
+
+
+def _check_delta(delta: float) -> None:
+    if not 0 <= delta < float("inf"):
+        raise UserError(f"--delta {delta:g}: must be a number of at least 0")
 
 
 def _some(folders: list[Path], usage: str) -> None:

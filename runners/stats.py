@@ -1,9 +1,10 @@
-"""How sure a mean is: interquartile means, 95 % intervals and differences of means."""
+"""Means, interquartile means, and how sure a mean is of few seeds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -27,11 +28,16 @@ def iqm(x: Values) -> float:
     `scipy.stats.trim_mean(x, 0.25)` does; otherwise the value at the cut counts with the fraction that lies inside,
     where scipy rounds the cut down and so keeps more than half.
     """
-    values = np.sort(_values(x))
-    n = values.size
+    return float(iqm_rows(_values(x)[None])[0])
+
+
+def iqm_rows(x: Floats) -> Floats:
+    """The interquartile mean of each row of `[R, M]`."""
+    n = x.shape[1]
     left = np.arange(n)
     weight = np.clip(np.minimum(left + 1, 0.75 * n) - np.maximum(left, 0.25 * n), 0, None)
-    return float(weight @ values / weight.sum())
+    means: Floats = np.sort(x, axis=1) @ (weight / weight.sum())
+    return means
 
 
 def mean_interval(
@@ -44,28 +50,47 @@ def mean_interval(
     """
     values = _values(x)
     n = values.size
-    if n == 1:
-        return None, None
     if n <= SMALL:
-        return _around(_mean(values), math.sqrt(_variance(values) / n) * t_quantile(level, n - 1))
+        return student_mean(values).interval(level)
     return _percentiles(_resampled_means(values, rng or generator(0, "bootstrap"), resamples), level)
 
 
-def difference(
-    a: Values, b: Values, level: float = 0.95, rng: np.random.Generator | None = None, resamples: int = 10_000
-) -> tuple[float, Interval]:
-    """mean(a) - mean(b) and its interval; (None, None) where either side has one value.
+@dataclass(frozen=True)
+class Student:
+    """An estimate whose error over its standard error has Student's t distribution."""
 
-    Welch's t interval (Welch 1947) where either side has at most 30 values, else a bootstrap that resamples both sides.
-    """
+    value: float
+    standard_error: float
+    df: float
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """Both ends None without degrees of freedom: one value alone cannot say how sure it is."""
+        if self.df < 1:
+            return None, None
+        margin = self.standard_error * t_quantile(level, self.df)
+        return self.value - margin, self.value + margin
+
+
+def student_mean(x: Values) -> Student:
+    """The mean; exact for normal values."""
+    values = _values(x)
+    n = values.size
+    return Student(_mean(values), math.sqrt(_variance(values) / n) if n > 1 else 0.0, n - 1)
+
+
+def welch(a: Values, b: Values) -> Student:
+    """mean(a) - mean(b) of independent values whose spreads may differ (Welch 1947)."""
     a, b = _values(a), _values(b)
     delta = _mean(a) - _mean(b)
     if min(a.size, b.size) == 1:
-        return delta, (None, None)
-    if min(a.size, b.size) <= SMALL:
-        return delta, _around(delta, _welch_margin(a, b, level))
-    rng = rng or generator(0, "bootstrap")
-    return delta, _percentiles(_resampled_means(a, rng, resamples) - _resampled_means(b, rng, resamples), level)
+        return Student(delta, 0.0, 0)
+    square_a, square_b = _variance(a) / a.size, _variance(b) / b.size
+    square = square_a + square_b
+    if square == 0:
+        return Student(delta, 0.0, a.size + b.size - 2)
+    share_a, share_b = square_a / square, square_b / square
+    df = 1 / (share_a**2 / (a.size - 1) + share_b**2 / (b.size - 1))
+    return Student(delta, math.sqrt(square), df)
 
 
 @lru_cache
@@ -75,33 +100,24 @@ def t_quantile(level: float, df: float) -> float:
     With t = sqrt(df) tan(angle) the probability is an integral of cos(angle)**(df - 1), which Gauss-Legendre quadrature
     takes to machine precision; the quantile is then bisected below that of one degree of freedom, which bounds it.
     """
-    nodes, weights = _quadrature()
-    log_scale = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(math.pi)
-
-    def probability(t: float) -> float:
-        half = math.atan(t / math.sqrt(df)) / 2
-        return float(2 * math.exp(log_scale) * half * (weights @ np.cos(half * (nodes + 1)) ** (df - 1)))
-
     low, high = 0.0, math.tan(math.pi * level / 2) * (1 + 1e-12)
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if probability(middle) < level else (low, middle)
+        low, high = (middle, high) if t_probability(middle, df) < level else (low, middle)
     return (low + high) / 2
+
+
+def t_probability(t: float, df: float) -> float:
+    """P(|T| <= t) for Student's T with `df` >= 1 degrees of freedom and t >= 0."""
+    nodes, weights = _quadrature()
+    log_scale = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(math.pi)
+    half = math.atan(t / math.sqrt(df)) / 2
+    return float(2 * math.exp(log_scale) * half * (weights @ np.cos(half * (nodes + 1)) ** (df - 1)))
 
 
 @lru_cache
 def _quadrature() -> tuple[Floats, Floats]:
     return np.polynomial.legendre.leggauss(128)
-
-
-def _welch_margin(a: Floats, b: Floats, level: float) -> float:
-    square_a, square_b = _variance(a) / a.size, _variance(b) / b.size
-    square = square_a + square_b
-    if square == 0:
-        return 0.0
-    share_a, share_b = square_a / square, square_b / square
-    df = 1 / (share_a**2 / (a.size - 1) + share_b**2 / (b.size - 1))
-    return math.sqrt(square) * t_quantile(level, df)
 
 
 def _values(x: Values) -> Floats:
@@ -118,10 +134,6 @@ def _mean(x: Floats) -> float:
 
 def _variance(x: Floats) -> float:
     return float(np.var(x - x[0], ddof=1))
-
-
-def _around(centre: float, margin: float) -> Interval:
-    return centre - margin, centre + margin
 
 
 def _percentiles(means: Floats, level: float) -> Interval:

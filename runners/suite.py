@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import UserError
-from qladder.runners.compare import Comparison, compare, render_table
+from qladder.runners.compare import Comparison, compare
 from qladder.runners.config import Config, resolve
 from qladder.runners.figures import curves_figure
 from qladder.runners.progress import say
@@ -26,6 +26,7 @@ from qladder.runners.runs import find_runs
 from qladder.runners.settings import Table
 from qladder.runners.stop import Stop, StoppedError
 from qladder.runners.suite_file import Suite, Task, load_suite
+from qladder.runners.wording import render_table
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from rich.console import Console
 from run_folders import summary, write_run, write_seeds
 
 from qladder.envs.errors import UserError
-from qladder.runners.compare import Comparison, compare, number, render_table, span
+from qladder.runners.compare import Comparison, compare
 from qladder.runners.runs import find_runs, read_metrics, read_run
+from qladder.runners.wording import number, render_table, span
 
 
 def compared(path: Path, mix_protocols: bool = False) -> Comparison:
@@ -129,8 +130,8 @@ def test_scores_and_pairs_by_hand(tmp_path: Path) -> None:
     assert result.scores[1].interval == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-5)
     [pair] = result.pairs
     assert (pair.a, pair.b, pair.env, pair.difference) == ("a", "b", "X", -4)
-    assert pair.interval == pytest.approx((-8.156, 0.156), abs=2e-3)
-    assert pair.verdict == "undecided"
+    assert pair.interval == pytest.approx((-4 - 4.302653 / 3**0.5, -4 + 4.302653 / 3**0.5), abs=1e-5)
+    assert (pair.statistic, pair.paired, pair.verdict) == ("mean", True, "worse")
 
 
 @pytest.mark.parametrize(
@@ -159,9 +160,11 @@ def test_json_is_plain(tmp_path: Path) -> None:
     assert set(data) == {"scores", "pairs", "failed"}
     assert {"agent", "env", "mean", "iqm", "interval", "seeds", "protocol"} <= set(data["scores"][0])
     assert data["scores"][0]["interval"] == [None, None]
-    assert data["pairs"][0] | {"difference": 0} == {
-        "a": "a", "b": "b", "env": "X", "difference": 0, "interval": [None, None], "verdict": "undecided",
-    }  # fmt: skip
+    assert data["pairs"] == [{
+        "a": "a", "b": "b", "env": "X", "statistic": "mean", "paired": False, "difference": -1.5,
+        "interval": [None, None], "verdict": "undecided", "verdict_alone": "undecided", "difference_of_means": -1.5,
+        "improvement": 0.0, "effect": -3.0, "more_seeds": None,
+    }]  # fmt: skip
     [failed] = data["failed"]
     assert failed.pop("reason") == "interrupted at 500 of 1,000 agent steps"
     assert failed == {"run": str(tmp_path / "run-3"), "agent": "c", "env": "X", "seed": 0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qladder.runners.stats import difference, iqm, mean_interval, t_quantile
+from qladder.runners.stats import iqm, mean_interval, student_mean, t_probability, t_quantile, welch
 
 
 def test_iqm_of_a_multiple_of_four_is_the_mean_of_the_middle_half() -> None:
@@ -43,6 +43,16 @@ def test_t_quantiles(df: float, level: float, t: float) -> None:
     assert t_quantile(level, df) == pytest.approx(t, abs=5.1e-4)
 
 
+def test_t_probability_undoes_the_quantile() -> None:
+    for level, df in ((0.5, 1), (0.95, 4), (0.9999, 18)):
+        assert t_probability(t_quantile(level, df), df) == pytest.approx(level, abs=1e-9)
+
+
+def test_mean_with_its_standard_error() -> None:
+    found = student_mean([1, 2, 3, 4, 5])
+    assert (found.value, found.standard_error, found.df) == pytest.approx((3, 0.5**0.5, 4))
+
+
 def test_t_quantile_in_closed_form() -> None:
     assert t_quantile(0.95, 2) == pytest.approx(0.95 * np.sqrt(2 / (1 - 0.95**2)), abs=1e-9)
 
@@ -55,8 +65,8 @@ def test_small_samples_take_the_t_interval() -> None:
 
 def test_one_value_has_no_interval() -> None:
     assert mean_interval([3.0]) == (None, None)
-    assert difference([3.0], [1.0, 2.0]) == (1.5, (None, None))
-    assert difference([1.0, 2.0], [3.0]) == (-1.5, (None, None))
+    assert (welch([3.0], [1.0, 2.0]).value, welch([3.0], [1.0, 2.0]).interval()) == (1.5, (None, None))
+    assert (welch([1.0, 2.0], [3.0]).value, welch([1.0, 2.0], [3.0]).interval()) == (-1.5, (None, None))
 
 
 def test_large_samples_take_the_bootstrap() -> None:
@@ -78,25 +88,16 @@ def test_bootstrap_in_pieces_draws_every_resample() -> None:
 
 def test_difference_is_welchs_for_small_samples() -> None:
     # means 2 and 6; variances over n: 1/3 and 4/3; df = (5/3)**2 / ((1/9)/2 + (16/9)/2) = 50/17
-    delta, (low, high) = difference([1, 2, 3], [4, 6, 8])
+    found = welch([1, 2, 3], [4, 6, 8])
     margin = t_quantile(0.95, 50 / 17) * (5 / 3) ** 0.5
-    assert delta == -4
-    assert (low, high) == pytest.approx((-4 - margin, -4 + margin))
+    assert found.value == -4
+    assert found.interval() == pytest.approx((-4 - margin, -4 + margin))
     assert margin == pytest.approx(4.156, abs=2e-3)  # t(50/17) = 3.219, between t(2) = 4.303 and t(3) = 3.182
 
 
-def test_difference_of_large_samples_resamples_both_sides() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(1, 3, size=200), rng.normal(0, 4, size=100)
-    delta, (low, high) = difference(a, b)
-    normal = 1.96 * (a.var() / 200 + b.var() / 100) ** 0.5
-    assert delta == pytest.approx(a.mean() - b.mean())
-    assert (low, high) == pytest.approx((delta - normal, delta + normal), abs=0.06)
-
-
 def test_equal_values_differ_by_exactly_nothing() -> None:
-    assert difference([0.7] * 3, [0.7] * 5) == (0, (0, 0))
-    assert difference([0.1] * 6, [0.1] * 11) == (0, (0, 0))
+    assert welch([0.7] * 3, [0.7] * 5).interval() == (0, 0)
+    assert welch([0.1] * 6, [0.1] * 11).interval() == (0, 0)
     assert mean_interval([0.1] * 3) == (0.1, 0.1)
 
 
@@ -110,6 +111,6 @@ def test_t_interval_covers_the_mean_of_normal_samples() -> None:
 def test_welch_interval_covers_the_difference_of_unequal_spreads() -> None:
     rng = np.random.default_rng(6)
     a, b = rng.normal(1, 1, size=(1500, 4)), rng.normal(0, 3, size=(1500, 5))
-    ends = np.array([difference(x, y)[1] for x, y in zip(a, b, strict=True)], dtype=float)
+    ends = np.array([welch(x, y).interval() for x, y in zip(a, b, strict=True)], dtype=float)
     covered = np.mean((ends[:, 0] <= 1) & (ends[:, 1] >= 1))
     assert covered == pytest.approx(0.95, abs=0.02)

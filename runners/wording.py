@@ -1,0 +1,82 @@
+"""A comparison in the terminal, and its numbers and verdicts in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from qladder.runners.compare import Comparison, Pair
+from qladder.runners.stats import Interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def number(x: float | None) -> str:
+    """A score for people: about four digits, `-` where there is none."""
+    return "-" if x is None else f"{x:,.{_decimals(x)}f}"
+
+
+def span(interval: Interval) -> str:
+    """`[low, high]` for people, both with as many decimals as the larger one needs; `-` where there is none."""
+    low, high = interval
+    if low is None or high is None:
+        return "-"
+    decimals = _decimals(max(abs(low), abs(high)))
+    return f"[{low:,.{decimals}f}, {high:,.{decimals}f}]"
+
+
+def render_table(comparison: Comparison, console: Console) -> None:
+    """Prints scores, differences and failures as tables."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    def show(title: str, columns: str, rows: list[list[str]]) -> None:
+        table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns.split("|"):
+            justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+            table.add_column(column.strip(">"), justify=justify, no_wrap=column in ("env", "agent"))
+        for row in rows:
+            table.add_row(*[Text(cell) for cell in row])
+        console.print(table)
+
+    if comparison.scores:
+        rows = [
+            [
+                *(s.env, s.agent, number(s.mean), span(s.interval), number(s.iqm), span(s.iqm_interval)),
+                *(str(s.seeds), number(s.optimum)),
+            ]
+            for s in comparison.scores
+        ]
+        protocols = sorted({s.protocol for s in comparison.scores})
+        title = f"Scores (protocol {' and '.join(protocols)})"
+        show(title, "env|agent|>mean|95 % interval|>IQM|95 % interval|>seeds|>optimum", rows)
+    if comparison.pairs:
+        rows = [
+            [p.env, f"{p.a} - {p.b}", number(p.difference), span(p.interval), f"{p.improvement:.0%}", sentence(p)]
+            for p in comparison.pairs
+        ]
+        kinds = sorted({p.statistic for p in comparison.pairs})
+        title = f"Differences of {' or '.join(f'{kind}s' for kind in kinds)}"
+        show(title, "env|pair|>difference|95 % interval|>a beats b|verdict", rows)
+    if comparison.failed:
+        show("Without a score", "run|reason", [[f.run, f.reason] for f in comparison.failed])
+
+
+def sentence(pair: Pair) -> str:
+    """The verdict in words, the better agent first."""
+    if pair.verdict == "undecided":
+        return "undecided" if pair.more_seeds is None else f"undecided; {pair.more_seeds:,} more seeds might tell"
+    if pair.verdict == "equivalent":
+        return f"{pair.a} and {pair.b} equivalent"
+    winner, loser = (pair.a, pair.b) if pair.verdict == "better" else (pair.b, pair.a)
+    otherwise = " (not by their means)" if pair.difference * pair.difference_of_means < 0 else ""
+    return f"{winner} better than {loser}{otherwise}"
+
+
+def _decimals(x: float) -> int:
+    size = abs(x)
+    if 0 < size < 0.01:
+        return 1 - math.floor(math.log10(size))
+    return 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3
