@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from qladder.runners.bootstrap import resampled
 from qladder.runners.contrast import FEW, Contrast, Verdict, contrast, corrected, seeds_needed, verdict
+from qladder.runners.curves import Over, areas
 from qladder.runners.groups import Group, groups, scored
 from qladder.runners.runs import RunSummary, Unfinished
 from qladder.runners.stats import Interval, iqm, iqm_rows, mean_interval
 
 if TYPE_CHECKING:
     pass
+
+
+Metric = Literal["score", "area"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Comparison:
     pairs: list[Pair]
     failed: list[Failed]
     delta: float = 0.0  # differences of less do not matter
+    metric: str = "score"  # or the area over a clock
 
     def to_json(self) -> dict[str, Any]:
         """`scores`, `pairs` and `failed` as plain JSON values."""
@@ -100,25 +105,42 @@ def compare(
     *,
     mix_protocols: bool = False,
     delta: float = 0.0,
+    metric: Metric = "score",
+    over: Over = "agent_steps",
 ) -> Comparison:
     """Scores per agent and environment, and every two agents of an environment against each other.
 
+    A run's score is the evaluation of its final weights; with `metric` "area" the mean of all its evaluations over a
+    clock, as far as every run of the environment went, which tells who learns fast where all learn in the end.
     Agents that were run with the same seeds are compared seed by seed. Each interval is a 95 % interval over seeds by
     itself; verdicts are corrected for the number of pairs (Holm 1979). Differences of less than `delta`, in returns, do
     not matter.
 
     Raises:
-        UserError: an environment's runs were made under different protocols and `mix_protocols` is False, or two
-            runs differ in nothing, not even the seed.
+        UserError: an environment's runs were made under different protocols and `mix_protocols` is False, two runs
+            differ in nothing, not even the seed, or runs have no stretch of the clock in common.
     """
     grouped = groups(runs, mix_protocols=mix_protocols)
-    both = [(a, b) for a, b in combinations(grouped, 2) if a.env == b.env]
-    found = [contrast(a.scores, b.scores, paired=_same_seeds(a, b)) for a, b in both]
+    values = _areas(grouped, over) if metric == "area" else [group.scores for group in grouped]
+    both = [(i, j) for i, j in combinations(range(len(grouped)), 2) if grouped[i].env == grouped[j].env]
+    found = [contrast(values[i], values[j], paired=_same_seeds(grouped[i], grouped[j])) for i, j in both]
     verdicts = corrected([f.difference for f in found], delta)
-    pairs = [_pair(*ab, f, v, delta) for ab, f, v in zip(both, found, verdicts, strict=True)]
+    pairs = [_pair(grouped[i], grouped[j], f, v, delta) for (i, j), f, v in zip(both, found, verdicts, strict=True)]
     failed = [Failed(str(r.folder), r.agent, r.env, r.seed, _why(r)) for r in runs if not scored(r)]
     failed += [Failed(str(u.folder), None, None, None, _how_far(u)) for u in unfinished]
-    return Comparison([_score(g) for g in grouped], pairs, failed, delta)
+    scores = [_score(group, some, metric) for group, some in zip(grouped, values, strict=True)]
+    return Comparison(scores, pairs, failed, delta, metric if metric == "score" else f"area over {over}")
+
+
+def _areas(grouped: Sequence[Group], over: Over) -> list[list[float]]:
+    """Of each group's runs, over what all runs of its environment have in common."""
+    by_env: dict[str, list[Group]] = {}
+    for group in grouped:
+        by_env.setdefault(group.env, []).append(group)
+    found: dict[str, Iterator[float]] = {
+        env: iter(areas([run for group in some for run in group.runs], over)[0]) for env, some in by_env.items()
+    }
+    return [list(islice(found[group.env], len(group.runs))) for group in grouped]
 
 
 def _why(run: RunSummary) -> str:
@@ -131,8 +153,8 @@ def _how_far(run: Unfinished) -> str:
     return f"unfinished, {where}"
 
 
-def _score(group: Group) -> Score:
-    first, scores = group.runs[0], group.scores
+def _score(group: Group, scores: list[float], metric: Metric) -> Score:
+    first = group.runs[0]
     human = [r.evaluation.human_normalized for r in group.runs if r.evaluation is not None]
     known = [h for h in human if h is not None]
     return Score(
@@ -150,7 +172,7 @@ def _score(group: Group) -> Score:
         agent_steps=first.steps,
         seconds=sum(run.seconds for run in group.runs) / len(group.runs),
         optimum=first.optimum,
-        human_normalized=sum(known) / len(known) if len(known) == len(human) else None,
+        human_normalized=sum(known) / len(known) if len(known) == len(human) and metric == "score" else None,
     )
 
 
@@ -173,7 +195,7 @@ def _pair(a: Group, b: Group, found: Contrast, judged: Verdict, delta: float) ->
         interval=found.difference.interval(),
         verdict=judged,
         verdict_alone=verdict(found.difference, delta),
-        difference_of_means=sum(a.scores) / len(a.scores) - sum(b.scores) / len(b.scores),
+        difference_of_means=found.difference_of_means,
         improvement=found.improvement,
         effect=found.effect,
         more_seeds=planned,

@@ -48,6 +48,7 @@ class Contrast:
     statistic: Literal["IQM", "mean"]
     paired: bool  # by seed
     improvement: float  # the share of all pairs of a seed of a with one of b where a is better; ties count half
+    difference_of_means: float
     effect: float | None  # the difference over the spread of seeds within an agent; None where there is none
     seeds: int  # of the agent that has fewer
 
@@ -74,6 +75,7 @@ def contrast(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Contras
         statistic="mean" if few else "IQM",
         paired=paired,
         improvement=improvement(x, y),
+        difference_of_means=float(x.mean() - y.mean()),
         effect=difference.value / spread if spread else None,
         seeds=min(len(x), len(y)),
     )

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from qladder.envs.errors import UserError
 from qladder.runners.runs import CurvePoint, RunSummary
 from qladder.runners.stats import Floats, mean_interval
+
+Over = Literal["agent_steps", "frames", "updates", "seconds"]
+"""A clock of evaluations."""
 
 FRAMES_PER_SECOND = 60
 HUMAN_MARKS = ((600.0, "10 min"), (7200.0, "2 h"), (36000.0, "10 h"))
@@ -57,6 +62,31 @@ def aggregate(runs: Iterable[RunSummary], clock: Clock) -> Curve:
     ends = [mean_interval(row, resamples=1000) for row in values]
     low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
     return Curve(x, values.mean(axis=1), low, high, seeds)
+
+
+def areas(runs: Iterable[RunSummary], over: Over) -> tuple[list[float], tuple[float, float]]:
+    """Each run's mean evaluation over the stretch of a clock on which all have been evaluated; and that stretch.
+
+    The area under the curve, straight between evaluations, over its length: early learning counts as much as late.
+
+    Raises:
+        UserError: there is no such stretch.
+    """
+    clock = Clock(over, lambda point: float(getattr(point, over)), is_time=False)
+    curves = [_points(run, clock) if run.curve else (np.zeros(1), np.zeros(1)) for run in runs]
+    start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    if not start < end:
+        raise UserError(f"there is no stretch of {over} on which all runs were evaluated; --metric score needs none")
+    found = []
+    for x, y in curves:
+        inside = np.unique([start, *x[(x > start) & (x < end)], end])
+        found.append(float(np.trapezoid(np.interp(inside, x, y), inside) / (end - start)))
+    return found, (start, end)
+
+
+def reached(run: RunSummary, over: Over, level: float) -> float | None:
+    """What a clock showed at the first evaluation of at least `level`; None where the run ended before."""
+    return next((float(getattr(point, over)) for point in run.curve if point.mean >= level), None)
 
 
 def _points(run: RunSummary, clock: Clock) -> tuple[Floats, Floats]:

@@ -45,12 +45,21 @@ def suite(
 
 
 def compare(
-    runs: Positional[list[Path]], /, *, delta: float = 0.0, mix_protocols: bool = False, json: Json = False
+    runs: Positional[list[Path]],
+    /,
+    *,
+    metric: Literal["score", "area"] = "score",
+    over: Literal["agent_steps", "frames", "updates", "seconds"] = "agent_steps",
+    delta: float = 0.0,
+    mix_protocols: bool = False,
+    json: Json = False,
 ) -> None:
     """Which agent is better, by how much, how sure; from run folders, never trains.
 
     Args:
         runs: Run folders, or folders of them.
+        metric: The evaluation of the final weights, or the area under the curve of all: the mean over a clock.
+        over: The clock of the area.
         delta: The smallest difference of returns that matters; agents that differ by less are equivalent.
         mix_protocols: Compare runs of different protocols, labelled.
     """
@@ -62,7 +71,7 @@ def compare(
 
     _some(runs, "compare RUN RUN")
     _check_delta(delta)
-    comparison = job(*find_runs(runs), mix_protocols=mix_protocols, delta=delta)
+    comparison = job(*find_runs(runs), mix_protocols=mix_protocols, delta=delta, metric=metric, over=over)
     if json:
         print_json({"out": None, **comparison.to_json()})
     else:

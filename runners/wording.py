@@ -36,30 +36,31 @@ def render_table(comparison: Comparison, console: Console) -> None:
         table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in columns.split("|"):
             justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-            table.add_column(column.strip(">"), justify=justify, no_wrap=column in ("env", "agent"))
+            table.add_column(column.strip(">"), justify=justify, no_wrap=column in ("agent", "95 % interval"))
         for row in rows:
             table.add_row(*[Text(cell) for cell in row])
         console.print(table)
 
-    if comparison.scores:
+    for env in dict.fromkeys(s.env for s in comparison.scores):
+        scores = [s for s in comparison.scores if s.env == env]
+        protocols = " and ".join(sorted({s.protocol for s in scores}))
+        optimum = any(s.optimum is not None for s in scores)
         rows = [
-            [
-                *(s.env, s.agent, number(s.mean), span(s.interval), number(s.iqm), span(s.iqm_interval)),
-                *(str(s.seeds), number(s.optimum)),
+            [s.agent, number(s.mean), number(s.iqm), span(s.central[2]), str(s.seeds), number(s.optimum)][: 5 + optimum]
+            for s in scores
+        ]
+        of = "/".join(sorted({s.central[0] for s in scores}))
+        columns = f"agent|>mean|>IQM|95 % of {of}|>seeds" + "|>optimum" * optimum
+        show(f"{env}, {comparison.metric} (protocol {protocols})", columns, rows)
+        if pairs := [p for p in comparison.pairs if p.env == env]:
+            rows = [
+                [f"{p.a} - {p.b}", number(p.difference), span(p.interval), f"{p.improvement:.0%}", _short(p)]
+                for p in pairs
             ]
-            for s in comparison.scores
-        ]
-        protocols = sorted({s.protocol for s in comparison.scores})
-        title = f"Scores (protocol {' and '.join(protocols)})"
-        show(title, "env|agent|>mean|95 % interval|>IQM|95 % interval|>seeds|>optimum", rows)
-    if comparison.pairs:
-        rows = [
-            [p.env, f"{p.a} - {p.b}", number(p.difference), span(p.interval), f"{p.improvement:.0%}", sentence(p)]
-            for p in comparison.pairs
-        ]
-        kinds = sorted({p.statistic for p in comparison.pairs})
-        title = f"Differences of {' or '.join(f'{kind}s' for kind in kinds)}"
-        show(title, "env|pair|>difference|95 % interval|>a beats b|verdict", rows)
+            of = "/".join(sorted({f"{p.statistic}s" for p in pairs}))
+            show(f"{env}, differences of {of}", "pair|>difference|95 % interval|>wins|verdict", rows)
+    if any(p.more_seeds for p in comparison.pairs):
+        console.print("(+N: N more seeds of each agent would tell with a chance of 80 %, if it is as it looks now)\n")
     if comparison.failed:
         show("Without a score", "run|reason", [[f.run, f.reason] for f in comparison.failed])
 
@@ -71,8 +72,20 @@ def sentence(pair: Pair) -> str:
     if pair.verdict == "equivalent":
         return f"{pair.a} and {pair.b} equivalent"
     winner, loser = (pair.a, pair.b) if pair.verdict == "better" else (pair.b, pair.a)
-    otherwise = " (not by their means)" if pair.difference * pair.difference_of_means < 0 else ""
-    return f"{winner} better than {loser}{otherwise}"
+    return f"{winner} better than {loser}{_unless(pair)}"
+
+
+def _short(pair: Pair) -> str:
+    """Beside the names of both."""
+    if pair.verdict == "undecided":
+        return "undecided" if pair.more_seeds is None else f"undecided (+{pair.more_seeds:,})"
+    if pair.verdict == "equivalent":
+        return "equivalent"
+    return f"{pair.a if pair.verdict == 'better' else pair.b} better{_unless(pair)}"
+
+
+def _unless(pair: Pair) -> str:
+    return " (not by their means)" if pair.difference * pair.difference_of_means < 0 else ""
 
 
 def _decimals(x: float) -> int:

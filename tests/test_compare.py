@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from run_folders import summary, write_run, write_seeds
 
 from qladder.envs.errors import UserError
 from qladder.runners.compare import Comparison, compare
+from qladder.runners.curves import reached
 from qladder.runners.runs import find_runs, read_metrics, read_run
-from qladder.runners.wording import number, render_table, span
+from qladder.runners.wording import number, render_table, sentence, span
 
 
-def compared(path: Path, mix_protocols: bool = False) -> Comparison:
-    return compare(*find_runs([path]), mix_protocols=mix_protocols)
+def compared(path: Path, **options: Any) -> Comparison:
+    return compare(*find_runs([path]), **options)
 
 
 def test_reads_what_was_written(tmp_path: Path) -> None:
@@ -218,7 +221,7 @@ def test_the_table_says_it_all(tmp_path: Path) -> None:
         "10.50",
         "[9.26, 11.74]",
         "12.00",
-        "[red]a better than b",
+        "[red]a better",
         "diverged at 17 of 1,000 agent steps",
     ):
         assert part in text
@@ -244,3 +247,63 @@ def test_spans_for_people() -> None:
     assert span((None, None)) == "-"
     assert span((0.0001, 0.75)) == "[0.000, 0.750]"
     assert span((5.432, 21.81)) == "[5.43, 21.81]"
+
+
+def curve(*points: tuple[float, float]) -> list[dict[str, float]]:
+    clocks = ("agent_steps", "frames", "updates", "seconds", "episodes")
+    return [{**dict.fromkeys(clocks, x), "frames": 4 * x, "mean": y} for x, y in points]
+
+
+def test_areas_by_hand(tmp_path: Path) -> None:
+    """All were evaluated from 10 to 30; the second rises there from 4 to 6 and falls to 3."""
+    write_run(tmp_path, "a", "X", 0, 9, curve=curve((10, 1), (20, 3), (30, 3)))
+    write_run(tmp_path, "a", "X", 1, 9, curve=curve((0, 2), (20, 6), (40, 0)))
+    write_run(tmp_path, "b", "Y", 0, 9, curve=curve((5, 7), (6, 7)))
+    found = compared(tmp_path, metric="area")
+    assert [s.scores for s in found.scores] == [[pytest.approx((2 + 3) / 2), pytest.approx((5 + 4.5) / 2)], [7]]
+    assert found.metric == "area over agent_steps"
+    assert compared(tmp_path, metric="area", over="frames").scores[0].scores == found.scores[0].scores
+    assert compared(tmp_path).scores[0].scores == [9, 9]
+
+
+def test_areas_need_something_in_common(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", "X", 0, 9, curve=curve((10, 1), (20, 3)))
+    write_run(tmp_path, "a", "X", 1, 9, curve=curve((20, 2), (30, 6)))
+    with pytest.raises(UserError, match="no stretch of agent_steps"):
+        compared(tmp_path, metric="area")
+
+
+def test_a_threshold_that_was_never_reached_is_none(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, "a", "X", 0, 9, curve=curve((10, 1), (20, 3), (30, 2))))
+    assert [reached(run, "frames", level) for level in (0, 1, 2.5, 3, 3.1)] == [40, 40, 80, 80, None]
+
+
+def test_smallest_difference_that_matters(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1.0, 1.1, 0.9, 1.0])
+    write_seeds(tmp_path, "b", "X", [1.1, 1.0, 1.0, 0.9])
+    assert compared(tmp_path).pairs[0].verdict == "undecided"
+    found = compared(tmp_path, delta=0.5)
+    assert (found.pairs[0].verdict, found.delta) == ("equivalent", 0.5)
+    assert sentence(found.pairs[0]) == "a and b equivalent"
+
+
+def test_verdicts_are_corrected_for_their_number(tmp_path: Path) -> None:
+    """A difference of 1 with a spread of 1, fifteen seeds: by itself sure, not as one of 28."""
+    shape = np.linspace(-1.5, 1.5, 15)
+    for i in range(8):
+        write_seeds(tmp_path, f"agent-{i}", "X", list(np.roll(shape, 2 * i) + (1.1 if i == 7 else 0.0)))
+    found = compared(tmp_path)
+    assert len(found.pairs) == 28
+    best = [p for p in found.pairs if p.b == "agent-7"]
+    assert [p.verdict_alone for p in best].count("worse") > [p.verdict for p in best].count("worse")
+    assert all(p.more_seeds for p in best if p.verdict == "undecided" and p.verdict_alone == "undecided")
+
+
+def test_iqms_that_the_means_contradict_are_told(tmp_path: Path) -> None:
+    """One seed of sixteen fails: the middle half does not see it."""
+    scores = [10 + i / 10 for i in range(16)]
+    write_seeds(tmp_path, "a", "X", [*scores[:15], -90])
+    write_seeds(tmp_path, "b", "X", [score - 2 for score in scores])
+    [pair] = compared(tmp_path).pairs
+    assert (pair.statistic, pair.verdict) == ("IQM", "better")
+    assert sentence(pair) == "a better than b (not by their means)"

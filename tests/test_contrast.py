@@ -146,7 +146,7 @@ def planned(effect: float, *, paired: bool) -> int | None:
     """For a difference of `effect` standard deviations, from two seeds."""
     spread = 1.0 if paired else math.sqrt(2)
     estimate = Student(0.0, spread / math.sqrt(2), 1)
-    return seeds_needed(Contrast(estimate, "mean", paired, 0.5, None, 2), effect)
+    return seeds_needed(Contrast(estimate, "mean", paired, 0.5, 0.0, None, 2), effect)
 
 
 @pytest.mark.parametrize(("effect", "seeds"), [(0.5, 64), (0.8, 26), (1.2, 12), (2.0, 6)])
@@ -162,7 +162,7 @@ def test_a_plan_knows_its_limits() -> None:
     assert paired is not None
     assert apart is not None
     assert paired < apart
-    assert seeds_needed(Contrast(Student(1.0, 0.0, 0), "mean", True, 0.5, None, 1), 1.0) is None
+    assert seeds_needed(Contrast(Student(1.0, 0.0, 0), "mean", True, 0.5, 0.0, None, 1), 1.0) is None
 
 
 def test_iqm_of_rows_is_that_of_each() -> None:
