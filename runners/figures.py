@@ -168,6 +168,12 @@ def _draw(axes: Axes, grouped: Sequence[Group], clock: Clock, styles: dict[str, 
     if optimum is not None:
         axes.axhline(optimum, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         ends.append((longest / unit, optimum, _optimum_label(optimum), MUTED))
+    measured = [float(y) for c in curves.values() for _, ys in c.seeds for y in (ys.min(), ys.max())]
+    measured += [] if optimum is None else [optimum]
+    if measured:  # a band of two seeds may be many times as high as all that was measured
+        low, high = min(measured), max(measured)
+        margin = 0.06 * (high - low) or 0.5
+        axes.set_ylim(low - margin, high + margin)
     _dress(axes, clock, longest, unit, unit_name)
     _label_ends(axes, ends)
 
@@ -177,7 +183,6 @@ def _dress(axes: Axes, clock: Clock, longest: float, unit: float, unit_name: str
 
     axes.set_facecolor("none")
     axes.set_xlim(0, longest / unit)
-    axes.margins(y=0.06)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if not clock.is_time:

@@ -64,7 +64,7 @@ def write_report(
 
 def headline(scores: Sequence[Score], pairs: Sequence[Pair]) -> str:
     """What one environment's runs showed, in a sentence; `scores` are not empty."""
-    best = max(scores, key=lambda s: s.central[1])
+    best = max(scores, key=lambda s: (s.central[1], s.seeds))
     if len(scores) == 1:
         return f"{best.agent} is the only agent that was run."
     others = [(p.b if p.a == best.agent else p.a, p.verdict) for p in pairs if best.agent in (p.a, p.b)]
@@ -104,7 +104,7 @@ def _sections(comparison: Comparison, grouped: Sequence[Group], styles: dict[str
     """What the page shows of each environment."""
     sections: list[dict[str, Any]] = []
     for i, env in enumerate(dict.fromkeys(s.env for s in comparison.scores)):
-        scores = sorted((s for s in comparison.scores if s.env == env), key=lambda s: -s.central[1])
+        scores = sorted((s for s in comparison.scores if s.env == env), key=lambda s: (-s.central[1], -s.seeds))
         pairs = [p for p in comparison.pairs if p.env == env]
         members = [g for g in grouped if g.env == env]
         figures = [

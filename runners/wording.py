@@ -68,7 +68,9 @@ def render_table(comparison: Comparison, console: Console) -> None:
 def sentence(pair: Pair) -> str:
     """The verdict in words, the better agent first."""
     if pair.verdict == "undecided":
-        return "undecided" if pair.more_seeds is None else f"undecided; {pair.more_seeds:,} more seeds might tell"
+        if pair.more_seeds is None:
+            return "undecided"
+        return f"undecided; {pair.more_seeds:,} more seed{'s' * (pair.more_seeds > 1)} might tell"
     if pair.verdict == "equivalent":
         return f"{pair.a} and {pair.b} equivalent"
     winner, loser = (pair.a, pair.b) if pair.verdict == "better" else (pair.b, pair.a)

@@ -99,6 +99,7 @@ def test_equal_values_differ_by_exactly_nothing() -> None:
     assert welch([0.7] * 3, [0.7] * 5).interval() == (0, 0)
     assert welch([0.1] * 6, [0.1] * 11).interval() == (0, 0)
     assert mean_interval([0.1] * 3) == (0.1, 0.1)
+    assert [iqm([0.1] * n) for n in (3, 7, 10)] == [0.1] * 3
 
 
 def test_t_interval_covers_the_mean_of_normal_samples() -> None:
