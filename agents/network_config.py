@@ -7,6 +7,10 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
+WIDEST = 1_000_000
+Width = Annotated[int, Gt(0), Le(WIDEST)]
+"""Units of a layer."""
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -14,9 +18,9 @@ class NetworkConfig:
 
     network: Literal["auto", "mlp", "small-cnn", "nature-cnn", "impala"] = "auto"
     """`auto`: by the observations (pictures or vectors), never `impala` (`qladder list networks`)."""
-    hidden: tuple[Annotated[int, Gt(0)], ...] = (128, 128)
+    hidden: tuple[Width, ...] = (128, 128)
     """Widths of the fully connected layers."""
-    width: Annotated[int, Gt(0)] = 1
+    width: Annotated[int, Gt(0), Le(1_000)] = 1
     """IMPALA's channels (16, 32, 32; Espeholt et al. 2018) times this."""
     norm: Literal["none", "layer"] = "none"
     """`layer`: layer norm (Ba et al. 2016) after each convolution and fully connected layer, but the last, before its
@@ -41,9 +45,9 @@ class NetworkConfig:
     distribution: Literal["mean", "categorical", "quantile", "implicit-quantile"] = "mean"
     """What is learnt of the return: its mean; the probabilities of `atoms` values in `support` (C51, Bellemare et al.
     2017); `atoms` quantiles (QR-DQN, Dabney et al. 2018a); or quantiles at random fractions (IQN, 2018b)."""
-    atoms: Annotated[int, Gt(1)] = 51
+    atoms: Annotated[int, Gt(1), Le(WIDEST)] = 51
     """Values of a categorical distribution, quantiles, or random fractions of an update and as many of its target."""
-    act_fractions: Annotated[int, Gt(0)] = 32
+    act_fractions: Width = 32
     """Fractions, evenly spread, whose mean an implicit quantile network acts by."""
     support: tuple[float, float] | None = None
     """Lowest and highest return that a categorical distribution can tell."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
-
-from annotated_types import Gt
+from typing import ClassVar, Literal
 
 from qladder.agents.learning_config import LearningConfig
+from qladder.agents.network_config import Width
 from qladder.envs.errors import refuse
 from qladder.replay.sequences import SequenceConfig
 
@@ -20,10 +19,10 @@ class R2D2Config(LearningConfig):
 
     core: Literal["lstm", "gru"] = "lstm"
     """What remembers: Hochreiter and Schmidhuber (1997), or Cho et al. (2014)."""
-    core_size: Annotated[int, Gt(0)] = 128
+    core_size: Width = 128
     core_skip: bool = False
     """A link past the core: action values come of what it gives and of what it saw."""
-    head_hidden: Annotated[int, Gt(0)] | None = None
+    head_hidden: Width | None = None
     """Width of a layer between core and action values, of each stream where `dueling`; none: there is no layer."""
     initial_state: Literal["zero", "stored"] = "zero"
     """A replayed sequence starts from zeros, or from the state that there was when it was lived."""

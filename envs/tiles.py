@@ -14,6 +14,7 @@ from qladder.envs.bins import UniformBins, per_dimension
 from qladder.envs.errors import UserError
 
 GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio (Knuth's multiplicative hashing)
+MOST = 5_000_000  # entries of the tables from cells to tiles, a second or two to fill
 
 
 def displacements(tilings: int, dimensions: int) -> NDArray[np.int64]:
@@ -83,7 +84,8 @@ class TileCoder:
     Values outside `[low, high]` clip to the edge. `num_features` is the length that weights need.
 
     Raises:
-        UserError: bounds that are not finite or not in order, a number below 1, or 2**63 tiles and more.
+        UserError: bounds that are not finite or not in order, a number below 1, 2**63 tiles and more, or tables of more
+            than `MOST` entries.
     """
 
     def __init__(
@@ -103,6 +105,10 @@ class TileCoder:
         total = tilings * math.prod(extent)
         if total >= 2**63:
             raise UserError(f"tiles: {tilings} tilings of {list(self.tiles)} tiles are {total}; must be below 2**63")
+        if (entries := sum(self.tiles) * tilings**2) > MOST:
+            raise UserError(
+                f"tiles: {tilings} tilings of {list(self.tiles)} tiles need {entries:,} entries; most {MOST:,}"
+            )
         strides = [math.prod(extent[d + 1 :]) for d in range(len(extent))]
         shifts = displacements(tilings, len(extent)) % tilings
         # Row c of dimension d: what being in cell c adds to the key of each tiling's active tile.

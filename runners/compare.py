@@ -13,14 +13,19 @@ from qladder.runners.bootstrap import resampled
 from qladder.runners.contrast import FEW, Contrast, Verdict, contrast, corrected, seeds_needed, verdict
 from qladder.runners.curves import Over, areas
 from qladder.runners.groups import Group, groups, scored
+from qladder.runners.overall import overall, probability_of_improvement, profile
 from qladder.runners.runs import RunSummary, Unfinished
-from qladder.runners.stats import Interval, iqm, iqm_rows, mean_interval
+from qladder.runners.scales import scale
+from qladder.runners.stats import Floats, Interval, iqm, iqm_rows, mean_interval
 
 if TYPE_CHECKING:
     pass
 
 
 Metric = Literal["score", "area"]
+
+MARKS = np.linspace(0, 1.5, 61)
+"""Normalised scores at which performance profiles are counted."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,24 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Overall:
+    """One agent over all environments that have a scale and that all agents were run on; scores are normalised."""
+
+    agent: str
+    envs: list[str]
+    iqm: float
+    iqm_interval: Interval
+    mean: float
+    mean_interval: Interval
+    median: float
+    median_interval: Interval
+    optimality_gap: float
+    optimality_gap_interval: Interval
+    profile: list[float]  # the share of seeds above each of `MARKS`
+    improvement: dict[str, tuple[float, Interval]]  # on every other agent
+
+
+@dataclass(frozen=True)
 class Failed:
     """A run that has no score, and why."""
 
@@ -88,14 +111,18 @@ class Comparison:
     scores: list[Score]
     pairs: list[Pair]
     failed: list[Failed]
+    overall: list[Overall]
     delta: float = 0.0  # differences of less do not matter
     metric: str = "score"  # or the area over a clock
 
     def to_json(self) -> dict[str, Any]:
-        """`scores`, `pairs` and `failed` as plain JSON values."""
+        """`scores`, `pairs`, `overall` and `failed` as plain JSON values."""
         return {
             name: [asdict(row) for row in rows]
-            for name, rows in (("scores", self.scores), ("pairs", self.pairs), ("failed", self.failed))
+            for name, rows in (
+                *(("scores", self.scores), ("pairs", self.pairs)),
+                *(("overall", self.overall), ("failed", self.failed)),
+            )
         }
 
 
@@ -129,7 +156,42 @@ def compare(
     failed = [Failed(str(r.folder), r.agent, r.env, r.seed, _why(r)) for r in runs if not scored(r)]
     failed += [Failed(str(u.folder), None, None, None, _how_far(u)) for u in unfinished]
     scores = [_score(group, some, metric) for group, some in zip(grouped, values, strict=True)]
-    return Comparison(scores, pairs, failed, delta, metric if metric == "score" else f"area over {over}")
+    together = _overall([(g.label, g.env, some) for g, some in zip(grouped, values, strict=True)])
+    return Comparison(scores, pairs, failed, together, delta, metric if metric == "score" else f"area over {over}")
+
+
+def _overall(found: Sequence[tuple[str, str, list[float]]]) -> list[Overall]:
+    """Over environments that have a scale and all of the agents, where there are two at least of each."""
+    table: dict[str, dict[str, Floats]] = {}
+    for label, env, values in found:
+        if (known := scale(env)) is not None:
+            table.setdefault(env, {})[label] = known.normalised(np.array(values, dtype=np.float64))
+    agents = list(dict.fromkeys(label for label, _, _ in found))
+    envs = [env for env, row in table.items() if row.keys() == set(agents)]
+    if len(envs) < 2 or len(agents) < 2:
+        return []
+    tasks = {agent: [table[env][agent] for env in envs] for agent in agents}
+    rows = []
+    for agent in agents:
+        told = overall(tasks[agent])
+        better = {a: probability_of_improvement(tasks[agent], tasks[a]) for a in agents if a != agent}
+        rows.append(
+            Overall(
+                agent=agent,
+                envs=envs,
+                iqm=told.iqm.value,
+                iqm_interval=told.iqm.interval(),
+                mean=told.mean.value,
+                mean_interval=told.mean.interval(),
+                median=told.median.value,
+                median_interval=told.median.interval(),
+                optimality_gap=told.optimality_gap.value,
+                optimality_gap_interval=told.optimality_gap.interval(),
+                profile=profile(tasks[agent], MARKS).tolist(),
+                improvement={other: (p.value, p.interval()) for other, p in better.items()},
+            )
+        )
+    return sorted(rows, key=lambda row: -row.iqm)
 
 
 def _areas(grouped: Sequence[Group], over: Over) -> list[list[float]]:

@@ -71,7 +71,7 @@ class RunConfig:
     """Whether checkpoints hold the replay too; without it a resumed run fills a new one first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one."""
-    threads: Annotated[int, Ge(0)] = 1
+    threads: Annotated[int, Ge(0), Le(1_024)] = 1
     """CPU threads of torch; 0: one per core."""
     hang_after: Annotated[float, Ge(0), Le(1e6)] = 300.0
     """Seconds after which an environment that does not come back from a step ends the run; 0: never."""
@@ -206,7 +206,7 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
     table = merge(*layers, own, flags)
     agent_table = {k: v for k, v in table.get("agent", {}).items() if k != "name"}
     env_table = {**table.get("env", {}), "id": env}
-    if env_table.get("protocol", "") == "":
+    if "protocol" not in env_table:
         env_table["protocol"] = families().get(family, {"protocol": "classic"})["protocol"]
     settings_class = settings_class_of(entry)
     agent_config = build(settings_class, agent_table, "agent")

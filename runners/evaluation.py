@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +12,9 @@ from qladder.envs.make import make_env
 from qladder.envs.mdp import FiniteMDP, from_gym, optimal_return, policy_return, policy_value
 from qladder.envs.seeding import generator
 from qladder.replay.returns import one_step
-from qladder.runners.config import CONFIGS, Config
+from qladder.runners.config import Config
 from qladder.runners.loop import clip
-from qladder.runners.settings import read_toml
+from qladder.runners.scales import scale
 from qladder.runners.stats import iqm, mean_interval
 
 EVALUATION_ENVS = 20  # played side by side by agents that take arrays; part of what makes an evaluation repeatable
@@ -207,10 +206,5 @@ def evaluate_policy(
 
 def human_normalized(env_id: str, score: float) -> float | None:
     """0 for the random player of the 57-game table, 1 for its human (30-minute cap); None for other environments."""
-    row = _human_table().get(env_id.removeprefix("ALE/").partition("-")[0]) if env_id.startswith("ALE/") else None
-    return None if row is None else (score - row[0]) / (row[1] - row[0])
-
-
-@lru_cache(maxsize=1)
-def _human_table() -> dict[str, list[float]]:
-    return read_toml(CONFIGS / "references" / "atari-human.toml")["scores"]
+    known = scale(env_id) if env_id.startswith("ALE/") else None
+    return None if known is None else float(known.normalised(score))

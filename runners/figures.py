@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from qladder.envs.errors import UserError
 from qladder.runners.curves import CLOCKS, Clock, aggregate
 from qladder.runners.groups import Group, groups
 from qladder.runners.runs import RunSummary
+from qladder.runners.stats import Floats
 from qladder.runners.wording import number
 
 if TYPE_CHECKING:
@@ -48,11 +49,39 @@ def clock_svg(
 
     with plain_style():
         figure = Figure(figsize=size, facecolor="none")
-        _draw(figure.add_axes(_box(grouped, *size)), grouped, clock, styles)
+        _draw(figure.add_axes(_box(_names(grouped), *size)), grouped, clock, styles)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     names = ", ".join(g.label for g in grouped)
     return _inline(file.getvalue(), prefix, f"Mean return of {names} on {grouped[0].env} over {clock.name}")
+
+
+def profile_svg(
+    shares: Mapping[str, Sequence[float]],
+    marks: Floats,
+    styles: dict[str, Style],
+    size: tuple[float, float],
+    prefix: str,
+) -> str:
+    """Of each agent the share of seeds that score more than each mark, as `clock_svg` gives curves."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    with plain_style():
+        figure = Figure(figsize=size, facecolor="none")
+        axes = figure.add_axes(_box(list(shares), *size))
+        for label, share in shares.items():
+            colour, dash = styles[label]
+            axes.step(marks, share, where="post", color=colour, linestyle=DASHES[dash], linewidth=2)
+        axes.set_ylim(-0.04, 1.04)
+        axes.set_xlim(marks[0], marks[-1])
+        _plain_axes(axes, "normalised score", "share of seeds above it")
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        ends = [(float(marks[-1]), share[-1], _short(label), styles[label][0]) for label, share in shares.items()]
+        _label_ends(axes, ends)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return _inline(file.getvalue(), prefix, f"Performance profiles of {', '.join(shares)}")
 
 
 def curves_figure(runs: Sequence[RunSummary], path: Path | str, *, mix_protocols: bool = False) -> Path:
@@ -75,7 +104,7 @@ def curves_figure(runs: Sequence[RunSummary], path: Path | str, *, mix_protocols
     columns = min(2, len(envs))
     rows = -(-len(envs) // columns)
     width, height = 6.2, 3.6
-    left, bottom, wide, high = _box(grouped, width, height, title=True)
+    left, bottom, wide, high = _box(_names(grouped), width, height, title=True)
     with plain_style():
         figure = Figure(figsize=(columns * width, rows * height), facecolor="white")
         for i, env in enumerate(envs):
@@ -131,13 +160,14 @@ def _optimum_label(optimum: float | None) -> str:
     return "" if optimum is None else f"optimum {number(optimum)}".replace("-", "−")
 
 
-def _box(
-    grouped: Sequence[Group], width: float, height: float, title: bool = False
-) -> tuple[float, float, float, float]:
-    """The axes' place in the figure, in fractions of it, with room on the right for the longest label."""
-    names = [_short(g.label) for g in grouped] + [_optimum_label(g.runs[0].optimum) for g in grouped]
+def _names(grouped: Sequence[Group]) -> list[str]:
+    return [g.label for g in grouped] + [_optimum_label(g.runs[0].optimum) for g in grouped]
+
+
+def _box(names: Sequence[str], width: float, height: float, title: bool = False) -> tuple[float, float, float, float]:
+    """The axes' place in the figure, in fractions of it, with room on the right for the longest name."""
     left, bottom, top = 0.62, 0.52, 0.42 if title else 0.22
-    right = 0.3 + 0.08 * max(map(len, names))
+    right = 0.3 + 0.08 * max(len(_short(name)) for name in names)
     return left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height
 
 
@@ -187,17 +217,21 @@ def _dress(axes: Axes, clock: Clock, longest: float, unit: float, unit_name: str
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if not clock.is_time:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlabel(f"{clock.name} ({unit_name})" if unit_name else clock.name, fontsize=9, color=MUTED)
-    axes.set_ylabel("mean return", fontsize=9, color=MUTED)
+    _plain_axes(axes, f"{clock.name} ({unit_name})" if unit_name else clock.name, "mean return")
+    for at, name in clock.marks:
+        if 0.03 * longest <= at <= longest:
+            axes.axvline(at / unit, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+            axes.text(at / unit, 1.01, name, transform=axes.get_xaxis_transform(), fontsize=8, color=MUTED, ha="center")
+
+
+def _plain_axes(axes: Axes, across: str, up: str) -> None:
+    axes.set_xlabel(across, fontsize=9, color=MUTED)
+    axes.set_ylabel(up, fontsize=9, color=MUTED)
     axes.tick_params(length=0, labelsize=8.5, labelcolor=MUTED)
     axes.grid(axis="y", color=RULE, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(RULE)
-    for at, name in clock.marks:
-        if 0.03 * longest <= at <= longest:
-            axes.axvline(at / unit, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-            axes.text(at / unit, 1.01, name, transform=axes.get_xaxis_transform(), fontsize=8, color=MUTED, ha="center")
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import UserError
-from qladder.runners.compare import Comparison, Pair, Score, compare
+from qladder.runners.compare import MARKS, Comparison, Pair, Score, compare
 from qladder.runners.curves import CLOCKS
-from qladder.runners.figures import Style, clock_svg, colours, curves_figure
+from qladder.runners.figures import Style, clock_svg, colours, curves_figure, profile_svg
 from qladder.runners.groups import Group, groups
 from qladder.runners.runs import RunSummary, Unfinished
 from qladder.runners.wording import number, sentence, span
@@ -49,6 +49,8 @@ def write_report(
         title=title,
         overview=_overview(comparison),
         sections=_sections(comparison, grouped, styles),
+        together=comparison.overall,
+        profiles=_profiles(comparison, styles),
         failed=comparison.failed,
         pair_count=len(comparison.pairs),
         delta=delta,
@@ -128,6 +130,12 @@ def _sections(comparison: Comparison, grouped: Sequence[Group], styles: dict[str
             }
         )
     return sections
+
+
+def _profiles(comparison: Comparison, styles: dict[str, Style]) -> str:
+    """The figure of all environments together, nothing where there is none."""
+    shares = {row.agent: row.profile for row in comparison.overall}
+    return profile_svg(shares, MARKS, styles, WIDE, "profile-") if shares else ""
 
 
 def _overview(comparison: Comparison) -> str:

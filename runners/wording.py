@@ -59,6 +59,13 @@ def render_table(comparison: Comparison, console: Console) -> None:
             ]
             of = "/".join(sorted({f"{p.statistic}s" for p in pairs}))
             show(f"{env}, differences of {of}", "pair|>difference|95 % interval|>wins|verdict", rows)
+    if comparison.overall:
+        rows = [
+            [o.agent, number(o.iqm), span(o.iqm_interval), number(o.mean), number(o.median), number(o.optimality_gap)]
+            for o in comparison.overall
+        ]
+        title = f"{len(comparison.overall[0].envs)} environments, normalised: 0 random play, 1 solved or human"
+        show(title, "agent|>IQM|95 % interval|>mean|>median|>optimality gap", rows)
     if any(p.more_seeds for p in comparison.pairs):
         console.print("(+N: N more seeds of each agent would tell with a chance of 80 %, if it is as it looks now)\n")
     if comparison.failed:

@@ -16,6 +16,7 @@ from qladder.envs.errors import UserError
 from qladder.runners.compare import Comparison, compare
 from qladder.runners.curves import reached
 from qladder.runners.runs import find_runs, read_metrics, read_run
+from qladder.runners.scales import scale
 from qladder.runners.wording import number, render_table, sentence, span
 
 
@@ -160,7 +161,7 @@ def test_json_is_plain(tmp_path: Path) -> None:
     write_seeds(tmp_path, "b", "X", [2.0, 3.0])
     write_run(tmp_path, "c", "X", 0, 0, exit_reason="interrupted", agent_steps=500)
     data = json.loads(json.dumps(compared(tmp_path).to_json(), allow_nan=False))
-    assert set(data) == {"scores", "pairs", "failed"}
+    assert set(data) == {"scores", "pairs", "overall", "failed"}
     assert {"agent", "env", "mean", "iqm", "interval", "seeds", "protocol"} <= set(data["scores"][0])
     assert data["scores"][0]["interval"] == [None, None]
     assert data["pairs"] == [{
@@ -307,3 +308,45 @@ def test_iqms_that_the_means_contradict_are_told(tmp_path: Path) -> None:
     [pair] = compared(tmp_path).pairs
     assert (pair.statistic, pair.verdict) == ("IQM", "better")
     assert sentence(pair) == "a better than b (not by their means)"
+
+
+def test_environments_together(tmp_path: Path) -> None:
+    """Normalised by hand; X has no scale, and on Acrobot one agent was not run."""
+    marks = {env: scale(env) for env in ("CartPole-v1", "MountainCar-v0")}
+    for env, known in marks.items():
+        assert known is not None
+        for agent, levels in (("good", [0.9, 1.0, 1.1]), ("bad", [0.0, 0.2, 0.4])):
+            write_seeds(tmp_path, agent, env, [known.random + x * (known.mark - known.random) for x in levels])
+    write_seeds(tmp_path, "good", "X", [1, 2])
+    write_seeds(tmp_path, "bad", "X", [1, 2])
+    write_seeds(tmp_path, "good", "Acrobot-v1", [-90, -80])
+    good, bad = compared(tmp_path).overall
+    assert (good.agent, good.envs) == ("good", ["CartPole-v1", "MountainCar-v0"])
+    assert (good.iqm, good.mean, good.median) == pytest.approx((1, 1, 1))
+    assert good.optimality_gap == pytest.approx(0.1 / 3)
+    assert (bad.iqm, bad.optimality_gap) == pytest.approx((0.2, 0.8))
+    assert (good.improvement["bad"][0], bad.improvement["good"][0]) == (1, 0)
+    low, high = bad.iqm_interval
+    assert low is not None
+    assert high is not None
+    assert 0 <= low < 0.2 < high <= 0.4
+    assert bad.profile[0] == pytest.approx(4 / 6)  # above 0
+    console = Console(file=io.StringIO(), width=120)
+    render_table(compared(tmp_path), console)
+    assert "2 environments, normalised" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_one_environment_is_not_many(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "CartPole-v1", [1, 2])
+    write_seeds(tmp_path, "b", "CartPole-v1", [1, 2])
+    assert compared(tmp_path).overall == []
+
+
+def test_scales() -> None:
+    pong, frozen = scale("ALE/Pong-v5"), scale("FrozenLake-v1")
+    assert pong is not None
+    assert frozen is not None
+    assert (pong.kind, pong.normalised(-20.7), pong.normalised(14.6)) == ("human", 0, pytest.approx(1))
+    assert (frozen.kind, frozen.normalised(frozen.random)) == ("solved", 0)
+    assert scale("FrozenLake-v1 (map_name=8x8)") is None
+    assert scale("ALE/Casino-v5") is None

@@ -251,3 +251,19 @@ def test_facts_of_the_machine() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_environments_together_have_a_section_of_their_own(tmp_path: Path) -> None:
+    for env, (low, high) in {"CartPole-v1": (23.25, 500.0), "MountainCar-v0": (-200.0, -110.0)}.items():
+        write_seeds(tmp_path, "a", env, [low + x * (high - low) for x in (0.5, 0.5, 0.5)])
+        write_seeds(tmp_path, "b", env, [low + x * (high - low) for x in (0.25, 0.25, 0.25)])
+    page = Page(report(tmp_path))
+    assert "All environments together" in page.text
+    assert ["a", "0.500", "[0.500, 0.500]", "0.500", "[0.500, 0.500]", "0.500", "[0.500, 0.500]", "0.500"] in [
+        row[:8] for row in page.rows
+    ]
+    assert ["b", "0 %", "–"] in page.rows
+    assert {"normalised score", "share of seeds above it"} <= set(page.svg_words)
+    one = tmp_path / "one"
+    write_seeds(one, "a", "CartPole-v1", [1, 2])
+    assert "All environments together" not in Page(report(one)).text
