@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,10 +17,6 @@ from qladder.runners.overall import overall, probability_of_improvement, profile
 from qladder.runners.runs import RunSummary, Unfinished
 from qladder.runners.scales import scale
 from qladder.runners.stats import Floats, Interval, iqm, iqm_rows, mean_interval
-
-if TYPE_CHECKING:
-    pass
-
 
 Metric = Literal["score", "area"]
 
@@ -77,7 +73,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Overall:
-    """One agent over all environments that have a scale and that all agents were run on; scores are normalised."""
+    """One agent over several environments; scores are normalised."""
 
     agent: str
     envs: list[str]
@@ -161,16 +157,24 @@ def compare(
 
 
 def _overall(found: Sequence[tuple[str, str, list[float]]]) -> list[Overall]:
-    """Over environments that have a scale and all of the agents, where there are two at least of each."""
+    """Over environments that have a scale, and agents that were run on all of them, two at least of each.
+
+    Where not every agent was run everywhere, those are taken that make the largest table.
+    """
     table: dict[str, dict[str, Floats]] = {}
     for label, env, values in found:
         if (known := scale(env)) is not None:
-            table.setdefault(env, {})[label] = known.normalised(np.array(values, dtype=np.float64))
-    agents = list(dict.fromkeys(label for label, _, _ in found))
-    envs = [env for env, row in table.items() if row.keys() == set(agents)]
-    if len(envs) < 2 or len(agents) < 2:
-        return []
-    tasks = {agent: [table[env][agent] for env in envs] for agent in agents}
+            table.setdefault(label, {})[env] = known.normalised(np.array(values, dtype=np.float64))
+    wholes = [
+        ([agent for agent, theirs in table.items() if theirs.keys() >= row.keys()], sorted(row))
+        for row in table.values()
+    ]
+    agents, envs = max(
+        ((agents, envs) for agents, envs in wholes if min(len(agents), len(envs)) > 1),
+        key=lambda whole: len(whole[0]) * len(whole[1]),
+        default=([], []),
+    )
+    tasks = {agent: [table[agent][env] for env in envs] for agent in agents}
     rows = []
     for agent in agents:
         told = overall(tasks[agent])

@@ -311,7 +311,7 @@ def test_iqms_that_the_means_contradict_are_told(tmp_path: Path) -> None:
 
 
 def test_environments_together(tmp_path: Path) -> None:
-    """Normalised by hand; X has no scale, and on Acrobot one agent was not run."""
+    """Normalised by hand; X has no scale, on Acrobot one agent was not run, and another nowhere else."""
     marks = {env: scale(env) for env in ("CartPole-v1", "MountainCar-v0")}
     for env, known in marks.items():
         assert known is not None
@@ -320,6 +320,7 @@ def test_environments_together(tmp_path: Path) -> None:
     write_seeds(tmp_path, "good", "X", [1, 2])
     write_seeds(tmp_path, "bad", "X", [1, 2])
     write_seeds(tmp_path, "good", "Acrobot-v1", [-90, -80])
+    write_seeds(tmp_path, "other", "Acrobot-v1", [-90, -80])
     good, bad = compared(tmp_path).overall
     assert (good.agent, good.envs) == ("good", ["CartPole-v1", "MountainCar-v0"])
     assert (good.iqm, good.mean, good.median) == pytest.approx((1, 1, 1))
