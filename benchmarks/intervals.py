@@ -1,10 +1,13 @@
 """How often intervals cover and verdicts err, in simulation: python benchmarks/intervals.py [--json FILE].
 
 Scores of seeds are drawn from distributions whose truth is known: normal; skewed (log-normal); bimodal (an agent that
-succeeds with 500 +- 10 and fails with 110 +- 30), with 5, 7 and 9 of 10 seeds successful. For each: how often the 95 %
-interval of the interquartile mean holds the truth; how often a verdict on two equal agents is not `undecided`, and one
-on agents that differ by exactly the smallest difference that matters is `equivalent`, both at most 5 %; and how often
-as many seeds as a plan from ten asks for, for 80 %, then find the difference that it was made for.
+succeeds with 500 +- 10 and fails with 110 +- 30), with 5, 7 and 9 of 10 seeds successful. For each:
+
+* how often the 95 % interval of the interquartile mean holds the truth;
+* how often a verdict on two equal agents is not `undecided`, and one on agents that differ by exactly the smallest
+  difference that matters is `equivalent`: both at most 5 %;
+* how often a report on four or ten equal agents holds a single verdict that is not `undecided`: at most 5 %;
+* how often as many seeds as a plan from ten asks for, for 80 %, find the difference that it was made for.
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qladder.runners.bootstrap import resampled
-from qladder.runners.contrast import FEW, contrast, seeds_needed, verdict
+from qladder.runners.contrast import FEW, contrast, corrected, seeds_needed, verdict
 from qladder.runners.run_folder import provenance, write_json
 from qladder.runners.stats import Floats, iqm, iqm_rows
 
@@ -66,6 +70,16 @@ def errors(draw: Draw, seeds: int, times: int, rng: np.random.Generator) -> dict
     return {"told_apart": decided / times, "called_equivalent": equivalent / times}
 
 
+def wrong_reports(draw: Draw, agents: int, seeds: int, times: int, rng: np.random.Generator) -> float:
+    """How often a report on equal agents holds a single verdict that is not `undecided`."""
+    wrong = 0
+    for _ in range(times):
+        scores = [draw(rng, seeds) for _ in range(agents)]
+        pairs = [contrast(one, other, paired=True).difference for one, other in combinations(scores, 2)]
+        wrong += any(judged != "undecided" for judged in corrected(pairs, 0.0))
+    return wrong / times
+
+
 def power(draw: Draw, times: int, rng: np.random.Generator) -> dict[str, float]:
     """How often a difference of a spread is found with as many seeds as a plan from ten of each agent asks for."""
     size = float(draw(rng, 100_000).std())
@@ -91,6 +105,7 @@ def main() -> int:
         told[name] = {
             "coverage": {n: coverage(draw, n, args.times, rng) for n in (3, FEW, SEEDS, 20)},
             "errors": errors(draw, SEEDS, args.times, rng),
+            "wrong_reports": {n: wrong_reports(draw, n, SEEDS, args.times // 10, rng) for n in (4, 10)},
             "power": power(draw, args.times, rng),
         }
         print(f"{name}: {json.dumps(told[name])}", file=sys.stderr, flush=True)

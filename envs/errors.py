@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LONGEST = 1_000  # characters of what is told
+OUT_OF_MEMORY = re.compile(r"out of memory|bad_alloc|ALLOC_FAILED|[Tt]ried to allocate|can't allocate|overflowed with")
 
 
 class ToldError(Exception):
@@ -47,7 +49,7 @@ def first_line(error: BaseException) -> str:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether this is Python's, numpy's or torch's error for memory that cannot be had."""
-    return isinstance(error, MemoryError) or "allocate" in str(error)
+    return isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from qladder.envs.seeding import generator
 from qladder.runners.stats import Floats, Interval, t_quantile
 
 RESAMPLES = 10_000
+COUNTED = 25  # draws that must lie beyond a percentile for it to be told from them
 
 Statistic = Callable[[Floats], Floats]
 """From rows `[R, M]` of values, pooled over tasks, to one number each `[R]`."""
@@ -20,31 +21,38 @@ class Resampled:
     """A statistic of some seeds, and what it would have been with others: `draws [R]`.
 
     A percentile interval of few values is too narrow. Its ends are moved outwards to where Student's t has the level
-    that the normal distribution has at the percentiles (Hesterberg 2014, arXiv 1411.5279, section 5.3, who also widens
-    by the root of n / (n - 1); the interquartile mean of ten values is then covered too often). With ten values an
-    interval of 95 % is from the 1.2th to the 98.8th percentile (`benchmarks/intervals.py` counts what is covered).
+    that the normal distribution has at the percentiles (Hesterberg 2014, arXiv 1411.5279, section 5.3). With ten values
+    an interval of 95 % is from the 1.2th to the 98.8th percentile. Where the percentiles are so far out that too few
+    draws lie beyond, as with corrections for many comparisons, the interval holds Student's t interval as well.
+    `benchmarks/intervals.py` counts what is covered.
     """
 
-    def __init__(self, value: float, draws: Floats, df: int) -> None:
+    def __init__(self, value: float, draws: Floats, df: int, wider: float = 1.0) -> None:
         self.value, self.df = value, df
-        self._draws = draws
+        self._wider = wider  # by how much the standard error is larger than the spread of the draws
+        self.draws = draws
 
     @property
     def standard_error(self) -> float:
-        """The spread of the draws."""
-        return float(self._draws.std())
+        """The spread of the draws, made up for few seeds."""
+        return float(self.draws.std()) * self._wider
 
     def interval(self, level: float = 0.95) -> Interval:
-        """Both None where there are no degrees of freedom: one seed of each task says nothing of the others."""
+        """Both None where there are no degrees of freedom: one seed of a task says nothing of others."""
         if self.df < 1:
             return None, None
-        tail = math.erfc(t_quantile(level, self.df) / math.sqrt(2)) / 2
-        low, high = np.quantile(self._draws, [tail, 1 - tail])
+        t = t_quantile(level, self.df)
+        tail = math.erfc(t / math.sqrt(2)) / 2
+        low, high = np.quantile(self.draws, [tail, 1 - tail])
+        if tail * len(self.draws) < COUNTED:
+            margin = t * self.standard_error
+            low, high = min(low, self.value - margin), max(high, self.value + margin)
         return float(low), float(high)
 
     def __sub__(self, other: Resampled) -> Resampled:
-        """The difference of two that were drawn independently."""
-        return Resampled(self.value - other.value, self._draws - other._draws, self.df + other.df)
+        """The difference of two; pairs where both were drawn from one stream, else independent."""
+        df = min(self.df, other.df) and self.df + other.df
+        return Resampled(self.value - other.value, self.draws - other.draws, df, max(self._wider, other._wider))
 
 
 def resampled(
@@ -55,11 +63,22 @@ def resampled(
 ) -> Resampled:
     """`statistic` of all tasks' values, `[n]` for n seeds, drawn with replacement within each task.
 
-    (Stratified bootstrap, Agarwal et al. 2021.) Values `[n, 2]` are pairs of one seed, drawn together; `statistic` then
-    gets `[R, M, 2]`. Without `rng` the draws are from a fixed stream, so that equal values have equal intervals.
+    (Stratified bootstrap, Agarwal et al. 2021.) The draws of n values spread by the root of (n - 1) / n too little. Of
+    one task Student's t makes up for it; of several, whose degrees of freedom add up, they are stretched (Hesterberg
+    2014). Without `rng` the draws are from a fixed stream, so that equal values have equal intervals.
     """
     rng = rng or generator(0, "bootstrap")
     drawn = [task[rng.integers(len(task), size=(resamples, len(task)))] for task in tasks]
     value = float(statistic(np.concatenate(tasks)[None])[0])
-    df = sum(len(task) - 1 for task in tasks)
-    return Resampled(value, statistic(np.concatenate(drawn, axis=1)), df)
+    fewest = min(map(len, tasks))
+    several = len(tasks) > 1 and fewest > 1
+    if several:
+        drawn = [m + (x - m) * stretch(len(task)) for task, x in zip(tasks, drawn, strict=True) for m in [task.mean()]]
+    df = sum(len(task) - 1 for task in tasks) if fewest > 1 else 0
+    wider = 1.0 if several or fewest == 1 else stretch(fewest)
+    return Resampled(value, statistic(np.concatenate(drawn, axis=1)), df, wider)
+
+
+def stretch(n: int) -> float:
+    """By how much the spread of `n` values is larger than that of draws from them."""
+    return math.sqrt(n / (n - 1))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from qladder.runners.bootstrap import resampled
-from qladder.runners.contrast import FEW, Contrast, Verdict, contrast, corrected, seeds_needed, verdict
+from qladder.runners.contrast import ERROR, FEW, Contrast, Verdict, contrast, corrected, seeds_needed, verdict
 from qladder.runners.curves import Over, areas
 from qladder.runners.groups import Group, groups, scored
 from qladder.runners.overall import overall, probability_of_improvement, profile
@@ -112,8 +112,12 @@ class Comparison:
     metric: str = "score"  # or the area over a clock
 
     def to_json(self) -> dict[str, Any]:
-        """`scores`, `pairs`, `overall` and `failed` as plain JSON values."""
+        """`scores`, `pairs`, `overall` and `failed` as plain JSON values, and what was compared."""
         return {
+            "metric": self.metric,
+            "delta": self.delta,
+            "marks": MARKS.tolist(),
+        } | {
             name: [asdict(row) for row in rows]
             for name, rows in (
                 *(("scores", self.scores), ("pairs", self.pairs)),
@@ -148,7 +152,10 @@ def compare(
     both = [(i, j) for i, j in combinations(range(len(grouped)), 2) if grouped[i].env == grouped[j].env]
     found = [contrast(values[i], values[j], paired=_same_seeds(grouped[i], grouped[j])) for i, j in both]
     verdicts = corrected([f.difference for f in found], delta)
-    pairs = [_pair(grouped[i], grouped[j], f, v, delta) for (i, j), f, v in zip(both, found, verdicts, strict=True)]
+    pairs = [
+        _pair(grouped[i], grouped[j], f, v, delta, len(both))
+        for (i, j), f, v in zip(both, found, verdicts, strict=True)
+    ]
     failed = [Failed(str(r.folder), r.agent, r.env, r.seed, _why(r)) for r in runs if not scored(r)]
     failed += [Failed(str(u.folder), None, None, None, _how_far(u)) for u in unfinished]
     scores = [_score(group, some, metric) for group, some in zip(grouped, values, strict=True)]
@@ -165,9 +172,10 @@ def _overall(found: Sequence[tuple[str, str, list[float]]]) -> list[Overall]:
     for label, env, values in found:
         if (known := scale(env)) is not None:
             table.setdefault(label, {})[env] = known.normalised(np.array(values, dtype=np.float64))
+    shared = {tuple(sorted(one.keys() & other.keys())) for one in table.values() for other in table.values()}
     wholes = [
-        ([agent for agent, theirs in table.items() if theirs.keys() >= row.keys()], sorted(row))
-        for row in table.values()
+        ([agent for agent, theirs in table.items() if theirs.keys() >= set(envs)], list(envs))
+        for envs in sorted(shared)
     ]
     agents, envs = max(
         ((agents, envs) for agents, envs in wholes if min(len(agents), len(envs)) > 1),
@@ -176,9 +184,15 @@ def _overall(found: Sequence[tuple[str, str, list[float]]]) -> list[Overall]:
     )
     tasks = {agent: [table[agent][env] for env in envs] for agent in agents}
     rows = []
+    better: dict[str, dict[str, tuple[float, Interval]]] = {agent: {} for agent in agents}
+    for a, b in combinations(agents, 2):
+        found_better = probability_of_improvement(tasks[a], tasks[b])
+        low, high = found_better.interval()
+        better[a][b] = (found_better.value, (low, high))
+        turned = (None, None) if low is None or high is None else (1 - high, 1 - low)
+        better[b][a] = (1 - found_better.value, turned)
     for agent in agents:
         told = overall(tasks[agent])
-        better = {a: probability_of_improvement(tasks[agent], tasks[a]) for a in agents if a != agent}
         rows.append(
             Overall(
                 agent=agent,
@@ -192,7 +206,7 @@ def _overall(found: Sequence[tuple[str, str, list[float]]]) -> list[Overall]:
                 optimality_gap=told.optimality_gap.value,
                 optimality_gap_interval=told.optimality_gap.interval(),
                 profile=profile(tasks[agent], MARKS).tolist(),
-                improvement={other: (p.value, p.interval()) for other, p in better.items()},
+                improvement=better[agent],
             )
         )
     return sorted(rows, key=lambda row: -row.iqm)
@@ -246,10 +260,10 @@ def _same_seeds(a: Group, b: Group) -> bool:
     return [run.seed for run in a.runs] == [run.seed for run in b.runs]
 
 
-def _pair(a: Group, b: Group, found: Contrast, judged: Verdict, delta: float) -> Pair:
+def _pair(a: Group, b: Group, found: Contrast, judged: Verdict, delta: float, number: int) -> Pair:
     planned = None
     if judged == "undecided":
-        needed = seeds_needed(found, delta or found.difference.value)
+        needed = seeds_needed(found, delta or found.difference.value, level=1 - ERROR / number)
         planned = None if needed is None or needed <= found.seeds else needed - found.seeds
     return Pair(
         a=a.label,

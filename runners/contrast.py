@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
 
 from qladder.envs.seeding import generator
-from qladder.runners.bootstrap import resampled
+from qladder.runners.bootstrap import Resampled, resampled, stretch
 from qladder.runners.stats import (
     Floats,
     Interval,
+    Student,
     iqm_rows,
     student_mean,
     t_probability,
@@ -25,7 +27,10 @@ Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
 FEW = 5
 """Up to this many seeds the means are compared by Student's t; so few have no middle half to speak of."""
+ERROR = 0.05
+"""How probable a single wrong verdict may be among all of a report."""
 MOST = 10_000  # seeds that a plan tells of
+ROUNDING = 1e-9  # of the largest score: what is less is no difference
 
 
 class Estimate(Protocol):
@@ -51,6 +56,7 @@ class Contrast:
     difference_of_means: float
     effect: float | None  # the difference over the spread of seeds within an agent; None where there is none
     seeds: int  # of the agent that has fewer
+    spread: float  # of the difference, with one seed of each
 
 
 def contrast(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Contrast:
@@ -60,25 +66,49 @@ def contrast(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Contras
     where an agent has at most five seeds, of means with Student's t.
     """
     x, y = np.array(a, dtype=np.float64), np.array(b, dtype=np.float64)
-    few = min(len(x), len(y)) <= FEW
+    seeds = min(len(x), len(y))
     difference: Estimate
-    if few:
+    if seeds <= FEW:
         difference = student_mean(x - y) if paired else welch(x, y)
-    elif paired:
-        difference = resampled([np.stack([x, y], axis=1)], lambda rows: iqm_rows(rows[..., 0]) - iqm_rows(rows[..., 1]))
+        spread = float(np.std(x - y, ddof=1)) if paired and seeds > 1 else math.sqrt(_variance(x) + _variance(y))
     else:
-        rng = generator(0, "bootstrap")
-        difference = resampled([x], iqm_rows, rng) - resampled([y], iqm_rows, rng)
-    spread = math.sqrt((_variance(x) + _variance(y)) / 2)
+        one, other = _iqm(tuple(a), "bootstrap"), _iqm(tuple(b), "bootstrap" if paired else "bootstrap of the other")
+        apart = one - other
+        difference = Resampled(apart.value, apart.draws, seeds - 1, stretch(seeds)) if paired else apart
+        errors = [difference.standard_error] if paired else [one.standard_error, other.standard_error]
+        spread = math.hypot(*[e * math.sqrt(n) for e, n in zip(errors, (len(x), len(y)), strict=False)])
+    within = math.sqrt((_variance(x) + _variance(y)) / 2)
     return Contrast(
-        difference=difference,
-        statistic="mean" if few else "IQM",
+        difference=_certain(difference, seeds, float(np.abs(np.concatenate([x, y])).max())),
+        statistic="mean" if seeds <= FEW else "IQM",
         paired=paired,
         improvement=improvement(x, y),
         difference_of_means=float(x.mean() - y.mean()),
-        effect=difference.value / spread if spread else None,
-        seeds=min(len(x), len(y)),
+        effect=difference.value / within if within and seeds > 1 else None,
+        seeds=seeds,
+        spread=spread,
     )
+
+
+@lru_cache(maxsize=512)
+def _iqm(values: tuple[float, ...], stream: str) -> Resampled:
+    """Drawn once for all the pairs that an agent is in."""
+    return resampled([np.array(values)], iqm_rows, generator(0, stream))
+
+
+def _certain(difference: Estimate, seeds: int, scale: float) -> Estimate:
+    """Rounding is no difference, and seeds that are all alike are not beyond doubt.
+
+    Where n seeds of both agents each gave one score, they may be of two that either could have given: with a chance of
+    `2 ** (1 - 2 n)` at worst. The interval is Student's with that p value.
+    """
+    nothing = ROUNDING * scale
+    if difference.standard_error > nothing or difference.df < 1:
+        return difference
+    if abs(difference.value) <= nothing:
+        return Student(0.0, 0.0, difference.df)
+    t = t_quantile(1 - 2.0 ** (1 - 2 * min(seeds, 20)), difference.df)
+    return Student(difference.value, abs(difference.value) / t, difference.df)
 
 
 def improvement(a: Floats, b: Floats) -> float:
@@ -100,7 +130,7 @@ def verdict(difference: Estimate, delta: float, level: float = 0.95) -> Verdict:
     return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
 
-def corrected(differences: Sequence[Estimate], delta: float, error: float = 0.05) -> list[Verdict]:
+def corrected(differences: Sequence[Estimate], delta: float, error: float = ERROR) -> list[Verdict]:
     """Verdicts of which, with this probability or less, a single one is wrong (Holm 1979).
 
     Differences are judged from the surest on, each at the level that Holm leaves it, until one is not sure. What is
@@ -136,12 +166,11 @@ def seeds_needed(found: Contrast, size: float, power: float = 0.8, level: float 
     """
     if found.difference.df < 1 or not size:
         return None
-    spread = found.difference.standard_error * math.sqrt(found.seeds)
     few, many = max(2, found.seeds), MOST
 
     def enough(seeds: int) -> bool:
         df = (seeds - 1) * (1 if found.paired else 2)
-        return abs(size) * math.sqrt(seeds) >= spread * (t_quantile(level, df) + t_quantile(2 * power - 1, df))
+        return abs(size) * math.sqrt(seeds) >= found.spread * (t_quantile(level, df) + t_quantile(2 * power - 1, df))
 
     if not enough(many):
         return None

@@ -73,20 +73,25 @@ def areas(runs: Iterable[RunSummary], over: Over) -> tuple[list[float], tuple[fl
         UserError: there is no such stretch.
     """
     clock = Clock(over, lambda point: float(getattr(point, over)), is_time=False)
-    curves = [_points(run, clock) if run.curve else (np.zeros(1), np.zeros(1)) for run in runs]
+    runs = list(runs)
+    if bare := [run for run in runs if not run.curve]:
+        raise UserError(
+            f"{bare[0].folder}: not evaluated during training, so it has no area; --metric score needs none"
+        )
+    curves = [_points(run, clock) for run in runs]
     start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     if not start < end:
-        raise UserError(f"there is no stretch of {over} on which all runs were evaluated; --metric score needs none")
+        late = max(runs, key=lambda run: float(getattr(run.curve[0], over)))
+        early = min(runs, key=lambda run: float(getattr(run.curve[-1], over)))
+        raise UserError(
+            f"{late.env}: {late.folder} was first evaluated when {early.folder} had been for the last time, by {over}; "
+            "so that their areas do not compare (--metric score)"
+        )
     found = []
     for x, y in curves:
         inside = np.unique([start, *x[(x > start) & (x < end)], end])
         found.append(float(np.trapezoid(np.interp(inside, x, y), inside) / (end - start)))
     return found, (start, end)
-
-
-def reached(run: RunSummary, over: Over, level: float) -> float | None:
-    """What a clock showed at the first evaluation of at least `level`; None where the run ended before."""
-    return next((float(getattr(point, over)) for point in run.curve if point.mean >= level), None)
 
 
 def _points(run: RunSummary, clock: Clock) -> tuple[Floats, Floats]:

@@ -9,12 +9,12 @@ from itertools import pairwise
 import numpy as np
 
 from qladder.envs.seeding import generator
-from qladder.runners.bootstrap import RESAMPLES, Resampled, Statistic, resampled
+from qladder.runners.bootstrap import RESAMPLES, Resampled, Statistic, resampled, stretch
 from qladder.runners.stats import Floats, iqm_rows
 
 
 @dataclass(frozen=True)
-class Overall:
+class Aggregate:
     """What Agarwal et al. (2021) report of an agent, each with its draws over seeds within tasks."""
 
     iqm: Resampled  # of all seeds of all tasks
@@ -23,14 +23,14 @@ class Overall:
     optimality_gap: Resampled  # by how much seeds miss 1 on average; more than 1 makes up for nothing
 
 
-def overall(tasks: Sequence[Floats], resamples: int = RESAMPLES) -> Overall:
+def overall(tasks: Sequence[Floats], resamples: int = RESAMPLES) -> Aggregate:
     """Of normalised scores, for each task one for each seed `[n]`."""
     means = _of_tasks(tasks)
 
     def found(statistic: Statistic) -> Resampled:
         return resampled(tasks, statistic, generator(0, "bootstrap"), resamples)
 
-    return Overall(
+    return Aggregate(
         iqm=found(iqm_rows),
         mean=found(lambda rows: means(rows).mean(axis=1)),
         median=found(lambda rows: np.median(means(rows), axis=1)),
@@ -54,9 +54,16 @@ def probability_of_improvement(a: Sequence[Floats], b: Sequence[Floats], resampl
     for x, y in zip(a, b, strict=True):
         wins = (np.sign(x[:, None] - y) + 1) / 2
         value += float(wins.mean()) / len(a)
-        rows, columns = (rng.integers(len(some), size=(resamples, len(some))) for some in (x, y))
-        draws += wins[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2)) / len(a)
-    return Resampled(value, draws, sum(len(x) + len(y) - 2 for x, y in zip(a, b, strict=True)))
+        at_once = max(1, 1_000_000 // wins.size)
+        for start in range(0, resamples, at_once):
+            count = min(at_once, resamples - start)
+            rows, columns = (rng.integers(len(some), size=(count, len(some))) for some in (x, y))
+            draws[start : start + count] += wins[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2)) / len(a)
+    fewest = min(min(len(x), len(y)) for x, y in zip(a, b, strict=True))
+    if fewest == 1:
+        return Resampled(value, draws, 0)
+    df = sum(len(x) + len(y) - 2 for x, y in zip(a, b, strict=True))
+    return Resampled(value, value + (draws - value) * stretch(fewest), df)
 
 
 def _of_tasks(tasks: Sequence[Floats]) -> Statistic:

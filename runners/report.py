@@ -10,6 +10,7 @@ from typing import Any
 
 from qladder.envs.errors import UserError
 from qladder.runners.compare import MARKS, Comparison, Pair, Score, compare
+from qladder.runners.contrast import FEW, Verdict
 from qladder.runners.curves import CLOCKS
 from qladder.runners.figures import Style, clock_svg, colours, curves_figure, profile_svg
 from qladder.runners.groups import Group, groups
@@ -66,18 +67,23 @@ def write_report(
 
 def headline(scores: Sequence[Score], pairs: Sequence[Pair]) -> str:
     """What one environment's runs showed, in a sentence; `scores` are not empty."""
-    best = max(scores, key=lambda s: (s.central[1], s.seeds))
+    fewest = min(s.seeds for s in scores)
+    best = max(scores, key=lambda s: ((s.iqm if fewest > FEW else s.mean), s.seeds))
     if len(scores) == 1:
         return f"{best.agent} is the only agent that was run."
-    others = [(p.b if p.a == best.agent else p.a, p.verdict) for p in pairs if best.agent in (p.a, p.b)]
-    undecided, equivalent = ([o for o, v in others if v == kind] for kind in ("undecided", "equivalent"))
-    beaten = [o for o, v in others if v in ("better", "worse")]
+    turned: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
+    others = [(p.b, p.verdict) for p in pairs if p.a == best.agent]
+    others += [(p.a, turned.get(p.verdict, p.verdict)) for p in pairs if p.b == best.agent]
+    beaten, equivalent, lost, undecided = (
+        sorted(other for other, verdict in others if verdict == kind)
+        for kind in ("better", "equivalent", "worse", "undecided")
+    )
     if len(undecided) == len(others):
-        highest = f"Undecided: {best.agent} has the highest {best.central[0]}, but"
-        if min(s.seeds for s in scores) < 2:
+        highest = f"Undecided: {best.agent} has the highest {'IQM' if fewest > FEW else 'mean'}, but"
+        if fewest < 2:
             return f"{highest} one seed cannot say how sure that is."
         return f"{highest} not clearly above {_and(undecided)}."
-    kinds = (("better than", beaten), ("equivalent to", equivalent))
+    kinds = (("better than", beaten), ("equivalent to", equivalent), ("worse than", lost))
     said = f"{best.agent} is {' and '.join(f'{word} {_and(some)}' for word, some in kinds if some)}"
     return f"{said}; undecided against {_and(undecided)}." if undecided else f"{said}."
 

@@ -71,6 +71,8 @@ def compare(
 
     _some(runs, "compare RUN RUN")
     _check_delta(delta)
+    if over != "agent_steps" and metric != "area":
+        raise UserError(f"--over {over}: scores are compared over no clock; it goes with --metric area")
     comparison = job(*find_runs(runs), mix_protocols=mix_protocols, delta=delta, metric=metric, over=over)
     if json:
         print_json({"out": None, **comparison.to_json()})

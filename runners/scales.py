@@ -23,7 +23,7 @@ class Scale(NamedTuple):
 
 def scale(env: str) -> Scale | None:
     """Of an environment by its id; None where no scale is known. Atari's is human play of the 57-game table."""
-    if env.startswith("ALE/"):
+    if env.startswith("ALE/") and " " not in env:  # a variant is another environment
         row = _table("atari-human").get(env.removeprefix("ALE/").partition("-")[0])
         return None if row is None else Scale(row[0], row[1], "human")
     row = _table("small-problems").get(env)

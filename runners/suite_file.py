@@ -71,10 +71,20 @@ def load_suite(name: str) -> Suite:
     if not path.is_file():
         raise UserError(f"suite '{name}': there is no such suite{nearest(name, names)} (qladder list suites)")
     table = read_toml(path)
-    tasks = [_task(t, f"{path.name} task {i + 1}") for i, t in enumerate(table.pop("task", []))]
-    trials = [build(Trial, t, f"{path.name} trial {i + 1}") for i, t in enumerate(table.pop("trial", []))]
+    tasks = [_task(t, f"{path.name} task {i + 1}") for i, t in enumerate(_tables(table, "task", path))]
+    trials = [build(Trial, t, f"{path.name} trial {i + 1}") for i, t in enumerate(_tables(table, "trial", path))]
+    for trial in trials:
+        if set_elsewhere := {"seed", "label", "steps", "episodes"} & trial.settings.get("run", {}).keys():
+            raise UserError(f"{path.name} trial '{trial.label}': run.{min(set_elsewhere)} is the suite's own")
     tasks = [_tried(task, trial) for task in tasks for trial in trials] if trials else tasks
     return build(Suite, {**table, "tasks": tasks}, path.name)
+
+
+def _tables(table: Table, name: str, path: Path) -> list[Table]:
+    found = table.pop(name, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UserError(f"{path.name} '{name}': must be tables, each under [[{name}]]")
+    return found
 
 
 def _tried(task: Table, trial: Trial) -> Table:

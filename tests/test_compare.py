@@ -14,7 +14,6 @@ from run_folders import summary, write_run, write_seeds
 
 from qladder.envs.errors import UserError
 from qladder.runners.compare import Comparison, compare
-from qladder.runners.curves import reached
 from qladder.runners.runs import find_runs, read_metrics, read_run
 from qladder.runners.scales import scale
 from qladder.runners.wording import number, render_table, sentence, span
@@ -146,7 +145,9 @@ def test_scores_and_pairs_by_hand(tmp_path: Path) -> None:
         ([1, 2, 3], [1.5, 2, 2.5], "undecided"),
         ([100], [1, 2, 3], "undecided"),
         ([0.7, 0.7, 0.7], [0.7, 0.7, 0.7, 0.7, 0.7], "undecided"),
-        ([1, 1], [0, 0], "better"),
+        ([1, 1], [0, 0], "undecided"),  # as likely as that both agents give either
+        ([1, 1, 1], [0, 0, 0], "better"),
+        ([7.916666666666667] * 8, [7.916666666666666] * 8, "undecided"),
     ],
 )
 def test_verdicts(tmp_path: Path, a: list[float], b: list[float], verdict: str) -> None:
@@ -161,13 +162,14 @@ def test_json_is_plain(tmp_path: Path) -> None:
     write_seeds(tmp_path, "b", "X", [2.0, 3.0])
     write_run(tmp_path, "c", "X", 0, 0, exit_reason="interrupted", agent_steps=500)
     data = json.loads(json.dumps(compared(tmp_path).to_json(), allow_nan=False))
-    assert set(data) == {"scores", "pairs", "overall", "failed"}
+    assert set(data) == {"metric", "delta", "marks", "scores", "pairs", "overall", "failed"}
+    assert (data["metric"], data["delta"], len(data["marks"])) == ("score", 0, 61)
     assert {"agent", "env", "mean", "iqm", "interval", "seeds", "protocol"} <= set(data["scores"][0])
     assert data["scores"][0]["interval"] == [None, None]
     assert data["pairs"] == [{
         "a": "a", "b": "b", "env": "X", "statistic": "mean", "paired": False, "difference": -1.5,
         "interval": [None, None], "verdict": "undecided", "verdict_alone": "undecided", "difference_of_means": -1.5,
-        "improvement": 0.0, "effect": -3.0, "more_seeds": None,
+        "improvement": 0.0, "effect": None, "more_seeds": None,
     }]  # fmt: skip
     [failed] = data["failed"]
     assert failed.pop("reason") == "interrupted at 500 of 1,000 agent steps"
@@ -270,13 +272,15 @@ def test_areas_by_hand(tmp_path: Path) -> None:
 def test_areas_need_something_in_common(tmp_path: Path) -> None:
     write_run(tmp_path, "a", "X", 0, 9, curve=curve((10, 1), (20, 3)))
     write_run(tmp_path, "a", "X", 1, 9, curve=curve((20, 2), (30, 6)))
-    with pytest.raises(UserError, match="no stretch of agent_steps"):
+    with pytest.raises(UserError, match="first evaluated when"):
         compared(tmp_path, metric="area")
 
 
-def test_a_threshold_that_was_never_reached_is_none(tmp_path: Path) -> None:
-    run = read_run(write_run(tmp_path, "a", "X", 0, 9, curve=curve((10, 1), (20, 3), (30, 2))))
-    assert [reached(run, "frames", level) for level in (0, 1, 2.5, 3, 3.1)] == [40, 40, 80, 80, None]
+def test_a_run_without_a_curve_is_named_where_areas_are_compared(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", "X", 0, 9)
+    bare = write_run(tmp_path, "b", "Y", 0, 9, curve=[])
+    with pytest.raises(UserError, match=f"{bare.name}: not evaluated during training"):
+        compared(tmp_path, metric="area")
 
 
 def test_smallest_difference_that_matters(tmp_path: Path) -> None:
@@ -330,11 +334,26 @@ def test_environments_together(tmp_path: Path) -> None:
     low, high = bad.iqm_interval
     assert low is not None
     assert high is not None
-    assert 0 <= low < 0.2 < high <= 0.4
+    assert low < 0.2 < high
     assert bad.profile[0] == pytest.approx(4 / 6)  # above 0
     console = Console(file=io.StringIO(), width=120)
     render_table(compared(tmp_path), console)
     assert "2 environments, normalised" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_largest_table_of_agents_that_share_environments(tmp_path: Path) -> None:
+    """Both were run on two, and each on one that the other was not."""
+    for agent, envs in (
+        ("a", ("CartPole-v1", "MountainCar-v0", "Acrobot-v1")),
+        ("b", ("CartPole-v1", "MountainCar-v0")),
+    ):
+        for env in envs:
+            write_seeds(tmp_path, agent, env, [1, 2])
+    write_seeds(tmp_path, "b", "LunarLander-v3", [1, 2])
+    assert [(o.agent, o.envs) for o in compared(tmp_path).overall] == [
+        (agent, ["CartPole-v1", "MountainCar-v0"]) for agent in ("a", "b")
+    ]
+    assert scale("ALE/Pong-v5 (obs_type=ram)") is None
 
 
 def test_one_environment_is_not_many(tmp_path: Path) -> None:

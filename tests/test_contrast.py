@@ -9,7 +9,7 @@ import pytest
 
 from qladder.runners.bootstrap import Resampled, resampled
 from qladder.runners.contrast import Contrast, chance, contrast, corrected, improvement, seeds_needed, verdict
-from qladder.runners.stats import Floats, Student, iqm, iqm_rows
+from qladder.runners.stats import Floats, Student, iqm, iqm_rows, t_quantile
 
 SURE = 1e9  # degrees of freedom with which Student's t is the normal distribution
 
@@ -30,24 +30,25 @@ def test_percentiles_are_where_students_t_has_them() -> None:
 
 def test_draws_are_all_that_two_values_can_give() -> None:
     found = resampled([np.array([0.0, 1.0])], mean_rows)
-    values, counts = np.unique(found._draws, return_counts=True)
+    values, counts = np.unique(found.draws, return_counts=True)
     assert values.tolist() == [0, 0.5, 1]
     assert counts / counts.sum() == pytest.approx([0.25, 0.5, 0.25], abs=0.02)
     assert (found.value, found.df) == (0.5, 1)
-    assert found.standard_error == pytest.approx(math.sqrt(1 / 8), abs=0.01)
+    assert found.standard_error == pytest.approx(math.sqrt(1 / 4), abs=0.01)  # made up for two seeds
 
 
 def test_tasks_are_drawn_by_themselves_and_pooled() -> None:
     found = resampled([np.zeros(3), np.ones(5)], mean_rows)
-    assert set(found._draws) == {5 / 8}  # a task's share is never another's
+    assert set(found.draws) == {5 / 8}  # a task's share is never another's
     assert found.df == 2 + 4
     assert found.interval() == (5 / 8, 5 / 8)
+    assert resampled([np.zeros(3), np.ones(1)], mean_rows).interval() == (None, None)
 
 
-def test_pairs_are_drawn_together() -> None:
+def test_what_is_drawn_from_one_stream_is_paired() -> None:
     x = np.array([1.0, 5.0, 100.0, -3.0])
-    found = resampled([np.stack([x, x - 2], axis=1)], lambda rows: mean_rows(rows[..., 0]) - mean_rows(rows[..., 1]))
-    assert found.interval() == pytest.approx((2, 2))
+    one, other = resampled([x], mean_rows), resampled([x - 2], mean_rows)
+    assert (one - other).interval() == pytest.approx((2, 2))
 
 
 def test_a_difference_of_two_keeps_both_spreads() -> None:
@@ -146,7 +147,7 @@ def planned(effect: float, *, paired: bool) -> int | None:
     """For a difference of `effect` standard deviations, from two seeds."""
     spread = 1.0 if paired else math.sqrt(2)
     estimate = Student(0.0, spread / math.sqrt(2), 1)
-    return seeds_needed(Contrast(estimate, "mean", paired, 0.5, 0.0, None, 2), effect)
+    return seeds_needed(Contrast(estimate, "mean", paired, 0.5, 0.0, None, 2, spread), effect)
 
 
 @pytest.mark.parametrize(("effect", "seeds"), [(0.5, 64), (0.8, 26), (1.2, 12), (2.0, 6)])
@@ -162,7 +163,40 @@ def test_a_plan_knows_its_limits() -> None:
     assert paired is not None
     assert apart is not None
     assert paired < apart
-    assert seeds_needed(Contrast(Student(1.0, 0.0, 0), "mean", True, 0.5, 0.0, None, 1), 1.0) is None
+    assert seeds_needed(Contrast(Student(1.0, 0.0, 0), "mean", True, 0.5, 0.0, None, 1, 0.0), 1.0) is None
+
+
+def test_a_plan_asks_for_both_agents_spread() -> None:
+    few, many = np.arange(6.0), np.tile(np.arange(6.0), 20)
+    alike, unlike = contrast(few, few + 1, paired=False), contrast(few, many + 1, paired=False)
+    assert unlike.spread == pytest.approx(alike.spread, rel=0.1)
+    assert contrast(few[:3], few[:3], paired=False).spread == pytest.approx(math.sqrt(1 + 1))
+    assert contrast(few[:3], 2 * few[:3], paired=True).spread == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("seeds", "word"), [(2, "undecided"), (3, "better"), (8, "better")])
+def test_seeds_that_are_all_alike_are_not_beyond_doubt(seeds: int, word: str) -> None:
+    """Two that could each give 0 or 1 come out apart with a chance of 2 ** (1 - 2 n)."""
+    for paired in (False, True):
+        found = contrast([1.0] * seeds, [0.0] * seeds, paired=paired).difference
+        assert verdict(found, 0.0) == word
+        assert chance(found) == pytest.approx(2.0 ** (1 - 2 * seeds), rel=1e-6)
+
+
+def test_rounding_is_no_difference() -> None:
+    found = contrast([7.916666666666667] * 8, [7.916666666666666] * 8, paired=True).difference
+    assert (found.value, found.interval()) == (0, (0, 0))
+
+
+def test_far_percentiles_are_not_taken_from_a_few_draws() -> None:
+    """Of ten thousand draws none lies beyond the millionth; Student's interval goes on widening."""
+    found = resampled([np.arange(10.0)], mean_rows)
+    (low, high), (lower, higher) = found.interval(1 - 1e-4), found.interval(1 - 1e-6)
+    assert None not in (low, high, lower, higher)
+    t = t_quantile(1 - 1e-6, 9)
+    assert (lower, higher) == pytest.approx((4.5 - t * found.standard_error, 4.5 + t * found.standard_error))
+    assert lower < low  # type: ignore[operator]
+    assert found.standard_error == pytest.approx(np.arange(10).std(ddof=1) / math.sqrt(10), rel=0.02)
 
 
 def test_iqm_of_rows_is_that_of_each() -> None:

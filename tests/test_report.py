@@ -153,10 +153,11 @@ def test_the_report_goes_where_it_is_told(tmp_path: Path) -> None:
     ("scores", "says"),
     [
         ({"a": [1, 2]}, "a is the only agent that was run."),
-        ({"a": [9, 9.1], "b": [1, 1.1], "c": [0, 0.1]}, "a is better than b and c."),
-        ({"a": [1, 1.1], "b": [9, 9.1], "c": [8, 10]}, "b is better than a; undecided against c."),
+        ({"a": [9, 9.1, 9.3], "b": [1, 1.1, 1.2], "c": [0, 0.1, 0.1]}, "a is better than b and c."),
+        ({"a": [1, 1.1, 1.3], "b": [9, 9.1, 9.2], "c": [8, 10, 9]}, "b is better than a; undecided against c."),
         ({"a": [1, 5], "b": [2, 7]}, "Undecided: b has the highest mean, but not clearly above a."),
         ({"a": [1], "b": [2]}, "Undecided: b has the highest mean, but one seed cannot say how sure that is."),
+        ({"a": [10] * 12 + [-20] * 4, "b": [9.8, 9.9, 9.9, 10, 9.9]}, "b is better than a."),
     ],
 )
 def test_headlines(tmp_path: Path, scores: dict[str, list[float]], says: str) -> None:

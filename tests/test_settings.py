@@ -103,6 +103,7 @@ def test_a_part_of_a_schedule_can_be_set() -> None:
         ("dqn", "CartPole-v1", {"run": {"steps": 0}}, r"run\.steps = 0: .*greater than 0"),
         ("dqn", "CartPole-v1", {"runs": {}}, "section 'runs'; did you mean 'run'"),
         ("dqn", "CartPole-v1", {"env": {"protocol": "clasic"}}, "protocol 'clasic': .*did you mean 'classic'"),
+        ("dqn", "CartPole-v1", {"env": {"protocol": ""}}, "protocol '': there is no such protocol"),
         ("q-learning", "CartPole-v1", {"replay": {"capacity": 9}}, "q-learning has no replay"),
         (None, "CartPole-v1", {}, "needs AGENT and ENV"),
     ],

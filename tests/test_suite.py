@@ -126,6 +126,7 @@ def test_every_task_gets_the_same_trials_under_its_own_settings(tmp_path: Path) 
         ('label = "near"', "trial 1.*settings"),
         ('label = "near"\nsettings = 0.9', "trial 1.*settings"),
         ('label = "near"\nsettings.agent.gama = 0.9', "did you mean 'gamma'"),
+        ('label = "near"\nsettings.run.seed = 9', "trial 'near': run.seed is the suite's own"),
     ],
 )
 def test_a_trial_of_what_there_is_not_is_refused(trial: str, said: str, tmp_path: Path) -> None:
@@ -134,6 +135,15 @@ def test_a_trial_of_what_there_is_not_is_refused(trial: str, said: str, tmp_path
     with pytest.raises(UserError, match=said):
         run_suite(str(tmp_path / "s.toml"), out=str(tmp_path / "o"))
     assert not list(tmp_path.glob("o/*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("trial = 3", "trial"), ("task = 3", "task"), ('[trial]\nlabel = "x"', "trial")]
+)
+def test_what_is_no_list_of_tables_is_refused(text: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(f'summary = ""\nseeds = 1\n{text}\n')
+    with pytest.raises(UserError, match=rf"'{name}': must be tables, each under \[\[{name}\]\]"):
+        load_suite(str(tmp_path / "s.toml"))
 
 
 def test_a_suite_with_an_unknown_key_is_refused(place: Path) -> None:
