@@ -29,7 +29,6 @@ from qladder.runners.run_folder import provenance, write_json
 from qladder.runners.stats import Floats, iqm, iqm_rows
 
 SEEDS = 10
-RESAMPLES = 2_000
 
 Draw = Callable[[np.random.Generator, int], Floats]
 
@@ -54,7 +53,7 @@ def coverage(draw: Draw, seeds: int, times: int, rng: np.random.Generator) -> fl
     """How often the interval of the IQM of so many seeds holds the distribution's."""
     truth, covered = iqm(draw(rng, 2_000_000)), 0
     for _ in range(times):
-        low, high = resampled([draw(rng, seeds)], iqm_rows, rng, RESAMPLES).interval()
+        low, high = resampled([draw(rng, seeds)], iqm_rows, rng).interval()
         covered += low is not None and high is not None and low <= truth <= high
     return covered / times
 

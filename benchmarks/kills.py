@@ -29,7 +29,7 @@ from qladder.runners.verify import differences, measurements
 
 PIXELS = (
     "--env.protocol nature-full-games --agent.hidden 32 --replay.capacity 1500 --run.learning_starts 600 "
-    "--run.checkpoint-replay True --run.eval-every 100000 --run.threads 1 --steps 2000"
+    "--run.eval-every 100000 --run.threads 1 --steps 2000"
 )
 COMMANDS = {
     "table": "q-learning Taxi-v4 --steps 60000",
