@@ -30,16 +30,18 @@ def write_report(
     unfinished: Sequence[Unfinished] = (),
     *,
     mix_protocols: bool = False,
-    delta: float = 0.0,
+    comparison: Comparison | None = None,
 ) -> Path:
     """Writes the page to `out`, or to `report.html` in it where `out` is not an `.html` file; returns its path.
+
+    `comparison` is what `compare` says of these runs, where it is known already.
 
     Raises:
         UserError: protocols that do not compare (see `compare`), or a place that cannot be written to.
     """
     from jinja2 import Environment, StrictUndefined
 
-    comparison = compare(runs, unfinished, mix_protocols=mix_protocols, delta=delta)
+    comparison = comparison or compare(runs, unfinished, mix_protocols=mix_protocols)
     grouped = groups(runs, mix_protocols=mix_protocols)
     styles = colours(grouped)
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -54,7 +56,7 @@ def write_report(
         profiles=_profiles(comparison, styles),
         failed=comparison.failed,
         pair_count=len(comparison.pairs),
-        delta=delta,
+        delta=comparison.delta,
         colour={label: style[0] for label, style in styles.items()},
         sentence=sentence,
         facts=facts([run.manifest for run in scored]),

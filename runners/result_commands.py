@@ -104,9 +104,11 @@ def report(
     _some(folders, "report DIR")
     runs, unfinished = find_runs(folders)
     _check_delta(delta)
-    path = write_report(runs, out or folders[0], unfinished=unfinished, mix_protocols=mix_protocols, delta=delta)
+    comparison = job(runs, unfinished, mix_protocols=mix_protocols, delta=delta)
+    path = write_report(
+        runs, out or folders[0], unfinished=unfinished, mix_protocols=mix_protocols, comparison=comparison
+    )
     if json:
-        comparison = job(runs, unfinished, mix_protocols=mix_protocols, delta=delta)
         print_json({"out": str(path.parent), "report": str(path), **comparison.to_json()})
     else:
         print(path)

@@ -111,7 +111,8 @@ def run_suite(
     finished = [job for job in all_jobs if job.done()]
     found = find_runs([job.folder for job in finished]) if finished else None
     comparison = compare(*found) if found else compare([])
-    report = write_report(found.runs, folder, title=f"qladder suite {Path(name).stem}") if found else None
+    title = f"qladder suite {Path(name).stem}"
+    report = write_report(found.runs, folder, title, comparison=comparison) if found else None
     passed = _passed(suite, all_jobs)
     if found:
         curves_figure(found.runs, folder / "curves.png")
