@@ -52,9 +52,10 @@ def told(run: Path) -> list[dict[str, Any]]:
 
 
 def same(a: Any, b: Any) -> bool:
+    """Whether two states are the same, bit for bit, but for what lies under `time`."""
     if isinstance(a, Mapping):
         return a.keys() == b.keys() and all(same(v, b[k]) for k, v in a.items() if k != "time")
-    if isinstance(a, list):
+    if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     if hasattr(a, "shape"):
         return bool(a.dtype == b.dtype and np.array_equal(np.asarray(a), np.asarray(b)))

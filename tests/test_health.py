@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from killing import same
 from learning import trained
 from processes import qladder
 from test_dqn import linear_config
@@ -95,14 +96,6 @@ FAMILY = [
     ("q-learning", "CliffWalking-v1", 300),
     ("linear-q", "MountainCar-v0", 300),
 ]
-
-
-def same(one: Any, two: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(same(one[k], two[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(two) and all(map(same, one, two))
-    return bool(np.array_equal(np.asarray(one), np.asarray(two)))
 
 
 @pytest.mark.parametrize(("name", "env", "steps"), FAMILY)

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from killing import same
 from processes import qladder
 
 from qladder.envs.errors import UserError
@@ -45,15 +45,6 @@ def small(agent: str, out: Path, env: str = "CartPole-v1", **settings: Any) -> d
 
 def small_again(agent: str, out: Path) -> dict[str, Any]:
     return train(agent, "CartPole-v1", settings={"run": SMALL}, out=out, resume=True)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two trees hold the same arrays and numbers."""
-    if isinstance(a, Mapping):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(np.array_equal(np.asarray(a), np.asarray(b)))
 
 
 @pytest.mark.parametrize("agent", ["q-learning", "linear-q", "dqn"])
