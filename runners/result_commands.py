@@ -20,20 +20,27 @@ def suite(
     seeds: int | None = None,
     jobs: int | None = None,
     out: str | None = None,
+    shard: str = "1/1",
+    retries: int = 0,
     json: Json = False,
 ) -> None:
     """Run every agent, environment and seed of a suite that is not done yet, then write the report.
 
+    What is under way where it is stopped or killed goes on when the same command is given again. Two processes with one
+    --out share the work.
+
     Args:
         suite: A name from `qladder list suites`, or a TOML file.
-        seeds: How many seeds, from 0; by default the suite's.
+        seeds: How many seeds; by default the suite's.
         jobs: Runs side by side; by default one per core.
         out: Folder of the runs and the report; by default runs/<suite>.
+        shard: I/N, the I-th of N parts of the runs, for one of N machines with a folder in common.
+        retries: How often a run that fails is gone on with.
     """
     from qladder.runners.suite import run_suite
 
     try:
-        result = run_suite(suite, seeds=seeds, jobs=jobs, out=out, progress=True)
+        result = run_suite(suite, seeds=seeds, jobs=jobs, out=out, shard=shard, retries=retries, progress=True)
     except StoppedError as stopped:
         print(f"{stopped}: the runs under way are saved; the same command goes on", file=sys.stderr)
         sys.exit(STATUS[str(stopped)])

@@ -98,29 +98,58 @@ def plan(
     *,
     steps: int | None = None,
     config: Path | None = None,
-    seconds: float = 5.0,
+    seconds: float | None = None,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    out: str | None = None,
+    shard: str | None = None,
     json: Json = False,
 ) -> None:
-    """Say what a run will take before it starts: memory, disk, hours; takes the settings that train takes.
+    """Say what a run or a suite will take before it starts: memory, disk, hours.
+
+    `qladder plan AGENT ENV` takes the settings that train takes, `qladder plan SUITE` the flags of suite.
 
     Args:
-        agent: A name from `qladder list agents`, or module:Class.
+        agent: A name from `qladder list agents`, or module:Class; without ENV, a suite.
         env: A Gymnasium id, or module:Id-v0.
         steps: Agent steps in all.
         config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
-        seconds: How long the rate is measured.
+        seconds: How long a rate is measured; by default 5, for each task of a suite 0.5.
+        seeds: Of a suite, how many.
+        jobs: Of a suite, runs side by side; by default one per core.
+        out: Of a suite, the folder of its runs.
+        shard: Of a suite, I/N, one of N parts.
     """
-    from qladder.runners.plan import plan as job
-    from qladder.runners.plan import table
     from qladder.runners.settings import merge
 
-    if not seconds > 0:
-        raise UserError(f"--seconds {seconds:g}: must be more than 0")
-    result = job(agent, env, merge({} if steps is None else {"run": {"steps": steps}}, flags), config, seconds=seconds)
+    if seconds is not None and not 0 <= seconds < float("inf"):
+        raise UserError(f"--seconds {seconds:g}: must be at least 0")
+    of_run = {"--steps": steps, "--config": config, "a setting": flags or None}
+    of_suite = {"--seeds": seeds, "--jobs": jobs, "--out": out, "--shard": shard}
+    of_whom = of_run if agent is not None and env is None and config is None else of_suite
+    if strange := [name for name, value in of_whom.items() if value is not None]:
+        whole = (
+            "a suite's settings are in its file" if of_whom is of_run else "it goes with a suite: qladder plan SUITE"
+        )
+        raise UserError(f"{strange[0]}: {whole}")
+    if of_whom is of_run:
+        from qladder.runners.suite import PROBE
+        from qladder.runners.suite_plan import Asked, lines, plan_suite
+
+        asked = Asked(str(agent), seeds, jobs, out, "1/1" if shard is None else shard)
+        result = plan_suite(asked, PROBE if seconds is None else seconds)
+        told = lines(result)
+    else:
+        from qladder.runners.plan import plan as job
+        from qladder.runners.plan import table
+
+        settings = merge({} if steps is None else {"run": {"steps": steps}}, flags)
+        result = job(agent, env, settings, config, seconds=5.0 if seconds is None else seconds)
+        told = table(result)
     if json:
         print_json(result)
     else:
-        print("\n".join(table(result)))
+        print("\n".join(told))
 
 
 def bench(

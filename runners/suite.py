@@ -3,53 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import UserError
 from qladder.runners.compare import Comparison, compare
-from qladder.runners.config import Config, resolve
 from qladder.runners.figures import curves_figure
+from qladder.runners.jobs import Crew, Job
+from qladder.runners.memory import available
 from qladder.runners.progress import say
 from qladder.runners.report import write_report
-from qladder.runners.run_folder import has_settings, run_name, write_json
+from qladder.runners.run_folder import write_json
 from qladder.runners.runs import find_runs
 from qladder.runners.settings import Table
-from qladder.runners.stop import Stop, StoppedError
-from qladder.runners.suite_file import Suite, Task, load_suite
+from qladder.runners.suite_file import Suite
+from qladder.runners.suite_plan import Asked, ask_plan, lines
 from qladder.runners.wording import render_table
 
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a suite."""
-
-    task: Task
-    seed: int
-    config: Config
-    folder: Path
-
-    def done(self) -> bool:
-        """Whether its folder holds the finished run of just these settings."""
-        path = self.folder / "summary.json"
-        if not path.is_file():
-            return False
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        return bool(
-            summary["exit_reason"] == "finished"
-            and summary["steps"] == self.config.run.steps  # config.toml is ahead of it while a run is made longer
-            and summary["protocol"]["hash"] == self.config.protocol.hash
-            and has_settings(self.folder, self.config)
-        )
+PROBE = 0.5  # seconds for each task's rate, before a suite begins
 
 
 @dataclass(frozen=True)
@@ -87,125 +59,56 @@ class SuiteResult:
 
 
 def run_suite(
-    name: str, *, seeds: int | None = None, jobs: int | None = None, out: str | None = None, progress: bool = False
+    name: str,
+    *,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    out: str | None = None,
+    shard: str = "1/1",
+    retries: int = 0,
+    progress: bool = False,
 ) -> SuiteResult:
     """Runs what is missing, `jobs` at a time (by default one per core, each with one thread), and writes the report.
+
+    Before anything runs, each agent is made for its environment, and told what all of it will take. Two that are called
+    with one `out` share the work: no run is done twice.
+
+    Args:
+        shard: I/N: of all runs only every N-th, for one of N machines; the report is of all that are done.
+        retries: how often a run that fails is gone on with, from its last checkpoint.
 
     Raises:
         UserError: no such suite, settings in it that do not fit, or an `out` that is no folder.
         StoppedError: Ctrl-C or SIGTERM; the runs under way were saved and go on when it is called again.
     """
-    for flag, value in (("--seeds", seeds), ("--jobs", jobs)):
-        if value is not None and value < 1:
-            raise UserError(f"{flag} {value}: must be at least 1")
-    suite = load_suite(name)
-    folder = Path(out) if out is not None else Path("runs") / Path(name).stem
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder}: is a file, not a folder")
-    all_jobs = list(_jobs(suite, folder, seeds or suite.seeds))
-    missing = [job for job in all_jobs if not job.done()]
+    asked = Asked(name, seeds, jobs, out, shard)
+    if retries < 0:
+        raise UserError(f"--retries {retries}: must be at least 0")
+    suite, folder = asked.suite, asked.folder
+    all_jobs = asked.all_jobs()
+    missing = [job for job in all_jobs if asked.share.holds(job) and not job.done()]
     if progress:
-        say(f"{len(all_jobs)} runs, {len(all_jobs) - len(missing)} of them done already, in {folder}")
+        say(f"{len(all_jobs)} runs, {sum(job.done() for job in all_jobs)} of them done already, in {folder}")
+    failed: dict[Path, str] = {}
     folder.mkdir(parents=True, exist_ok=True)
-    failed = _run_all(missing, jobs or os.cpu_count() or 1, progress)
+    if missing:
+        told = ask_plan(asked, PROBE if progress else 0.0)
+        if progress and told is not None:
+            say("\n".join(lines(told)))
+        memory = {} if told is None else {task["task"]: task["memory_bytes"] for task in told["tasks"]}
+        failed = Crew(asked.side_by_side, memory, available(), retries=retries, progress=progress).run(missing)
     finished = [job for job in all_jobs if job.done()]
     found = find_runs([job.folder for job in finished]) if finished else None
-    comparison = compare(*found) if found else compare([])
+    comparison = compare(*found, delta=suite.delta) if found else compare([])
     title = f"qladder suite {Path(name).stem}"
     report = write_report(found.runs, folder, title, comparison=comparison) if found else None
     passed = _passed(suite, all_jobs)
     if found:
         curves_figure(found.runs, folder / "curves.png")
         write_json(folder / "results.json", _results(name, comparison, passed, finished))
-    return SuiteResult(folder, report, comparison, failed, passed)
-
-
-def _jobs(suite: Suite, folder: Path, seeds: int) -> Iterator[Job]:
-    taken: dict[Path, int] = {}
-    for number, task in enumerate(suite.tasks, start=1):
-        for seed in range(suite.first_seed, suite.first_seed + seeds):
-            config = resolve(task.agent, task.env, task.table(seed))
-            job = Job(task, seed, config, folder / run_name(config))
-            if taken.setdefault(job.folder, number) != number:
-                raise UserError(
-                    f"suite tasks {taken[job.folder]} and {number} are both {task.agent} on {task.env}, whose runs "
-                    "would share a folder: put one of them into a suite of its own"
-                )
-            yield job
-
-
-class _Children:
-    """The processes under way; each in a session of its own, so that Ctrl-C reaches them by `stop` alone, once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._stopped = False
-
-    def run(self, command: list[str], **kwargs: Any) -> int:
-        """The exit status, -SIGTERM where it was not even begun."""
-        with self._lock:
-            if self._stopped:
-                return -signal.SIGTERM
-            child = subprocess.Popen(command, start_new_session=True, **kwargs)
-            self._running.add(child)
-        status = child.wait()
-        with self._lock:
-            self._running.discard(child)
-        return status
-
-    def stop(self) -> None:
-        """Has all of them save and end; nothing is begun any more."""
-        with self._lock:
-            self._stopped = True
-            for child in self._running:
-                child.terminate()
-
-
-def _run_all(jobs: list[Job], side_by_side: int, progress: bool) -> list[dict[str, Any]]:
-    failed = []
-    started = time.monotonic()
-    children = _Children()
-    with ThreadPoolExecutor(side_by_side) as pool, Stop() as stop:
-        try:
-            futures = {pool.submit(_run_one, job, children): job for job in jobs}
-            stop.at_once()
-            for done, future in enumerate(as_completed(futures), start=1):
-                job = futures[future]
-                reason = future.result()
-                if reason is not None:
-                    failed.append({"run": str(job.folder), "reason": reason})
-                if progress:
-                    word = "failed" if reason is not None else "done"
-                    say(f"{done} of {len(jobs)}: {job.folder.name} {word} ({time.monotonic() - started:.0f} s)")
-        except StoppedError:
-            pool.shutdown(wait=False, cancel_futures=True)
-            children.stop()
-            raise
-    return failed
-
-
-def _run_one(job: Job, children: _Children) -> str | None:
-    """Trains in a process of its own; why it failed, or None. A half-done run of the same settings goes on."""
-    import tomli_w
-
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    settings = job.folder.parent / f".{job.folder.name}.toml"
-    settings.write_text(tomli_w.dumps(job.config.table()), encoding="utf-8")
-    log = job.folder.parent / f".{job.folder.name}.log"
-    command = [sys.executable, "-m", "qladder.runners", "train", "--config", str(settings), "--json"]
-    command += ["--out", str(job.folder.parent), "--name", job.folder.name]
-    if job.folder.exists():
-        command.append("--resume")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with log.open("w", encoding="utf-8") as output:
-        status = children.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-    settings.unlink()
-    if status == 0:
-        log.unlink()
-        return None
-    last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"exit status {status}: {last[-1] if last else 'no output'} (log: {log})"
+    return SuiteResult(
+        folder, report, comparison, [{"run": str(run), "reason": reason} for run, reason in failed.items()], passed
+    )
 
 
 def _results(name: str, comparison: Comparison, passed: list[Table], finished: list[Job]) -> Table:

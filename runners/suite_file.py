@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,8 @@ class Task:
     """Stop after this many episodes."""
     at_least: float | None = None
     """A seed passes with this score."""
+    protocol: str | None = None
+    """By default that of the environment's family."""
     settings: dict[str, Any] = field(default_factory=dict)
 
     def table(self, seed: int) -> Table:
@@ -39,7 +42,8 @@ class Task:
         if self.episodes is not None:
             run["episodes"] = self.episodes
             run.setdefault("steps", 1_000_000_000)
-        return {**self.settings, "run": run}
+        protocol = {} if self.protocol is None else {"protocol": self.protocol}
+        return {**self.settings, "run": run, "env": {**self.settings.get("env", {}), **protocol}}
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Trial:
 
     label: Annotated[str, MinLen(1)]
     settings: dict[str, Any]
+    steps: Annotated[int, Gt(0)] | None = None
+    """Agent steps, in place of the tasks'."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,15 @@ class Suite:
     seeds: Annotated[int, Gt(0)]
     tasks: Annotated[tuple[Task, ...], MinLen(1)]
     first_seed: Annotated[int, Ge(0)] = 0
+    delta: Annotated[float, Ge(0)] = 0.0
+    """The smallest difference of returns that matters."""
 
 
 def load_suite(name: str) -> Suite:
     """A suite by name, or from a TOML file; UserError with the nearest name where there is none.
 
-    Where the file has `[[trial]]` tables, each with a `label` and `settings`, each task is run with the settings of
+    A task's `agent` and `env` may be lists: each agent on each environment, with what else the task says. Where the
+    file has `[[trial]]` tables, each with a `label` and `settings`, each task is run with the settings of
     every one of them, its own laid over them: the same trials for all.
     """
     path = Path(name) if name.endswith(".toml") else CONFIGS / "suites" / f"{name}.toml"
@@ -71,7 +80,7 @@ def load_suite(name: str) -> Suite:
     if not path.is_file():
         raise UserError(f"suite '{name}': there is no such suite{nearest(name, names)} (qladder list suites)")
     table = read_toml(path)
-    tasks = [_task(t, f"{path.name} task {i + 1}") for i, t in enumerate(_tables(table, "task", path))]
+    tasks = [one for i, t in enumerate(_tables(table, "task", path)) for one in _tasks(t, f"{path.name} task {i + 1}")]
     trials = [build(Trial, t, f"{path.name} trial {i + 1}") for i, t in enumerate(_tables(table, "trial", path))]
     for trial in trials:
         if set_elsewhere := {"seed", "label", "steps", "episodes"} & trial.settings.get("run", {}).keys():
@@ -89,9 +98,18 @@ def _tables(table: Table, name: str, path: Path) -> list[Table]:
 
 def _tried(task: Table, trial: Trial) -> Table:
     label = f"{task.get('label') or task['agent']} {trial.label}"
-    return {**task, "label": label, "settings": merge(trial.settings, task.get("settings", {}))}
+    steps = {} if trial.steps is None else {"steps": trial.steps}
+    return {**task, **steps, "label": label, "settings": merge(trial.settings, task.get("settings", {}))}
 
 
-def _task(table: Table, where: str) -> Table:
-    build(Task, table, where)
-    return table
+def _tasks(table: Table, where: str) -> list[Table]:
+    """One for each agent on each environment, checked."""
+    lists = {key: table[key] for key in ("agent", "env") if isinstance(table.get(key), list)}
+    if empty := [key for key, some in lists.items() if not some]:
+        raise UserError(f"{where}.{empty[0]} = []: must name one at least")
+    if len(lists.get("agent", ())) > 1 and "label" in table:
+        raise UserError(f"{where}.label = '{table['label']}': {len(lists['agent'])} agents cannot share a name")
+    found = [{**table, **dict(zip(lists, some, strict=True))} for some in product(*lists.values())]
+    for one in found:
+        build(Task, one, where)
+    return found

@@ -76,7 +76,7 @@ TRAIN = ("train", "q-learning", "FrozenLake-v1")
         (("solve", "CartPole-v1"), ["CartPole-v1", "not known"]),
         (("train", "dqn", "ALE/Pong-v5", "--replay.capacity", "10000000000"), ["GB when full", "--replay.capacity"]),
         (("plan", "dqn", "ALE/Pong-v5", "--replay.capacity", "10000000000"), ["GB when full", "--replay.capacity"]),
-        (("plan", "dqn", "CartPole-v1", "--seconds", "0"), ["--seconds 0", "more than 0"]),
+        (("plan", "dqn", "CartPole-v1", "--seconds", "-1"), ["--seconds -1", "at least 0"]),
         (("train", "dqn", "CartPole-v1", "--learner", "cpu-bf16"), ["cpu-bf16", "Nature CNN"]),
         (("train", "q-learning", "Taxi-v4", "--learner", "eager"), ["learner"]),
         (("compare", "empty", "--agent.x", "1"), ["takes no settings"]),

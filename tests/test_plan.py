@@ -79,5 +79,7 @@ def test_a_plan_counts_and_probes_and_writes_nothing(
     assert weights > 0
     assert told["disk_bytes"] == 3 * weights + 2 * saved
     assert told["learner"] == "eager"
-    assert plan("q-learning", "FrozenLake-v1", {"run": {"episodes": 9}}, seconds=0.1)["hours"] is None
+    some, more = (plan("random", "qladder/Catch-v0", {"run": {"episodes": n}}, seconds=0.3) for n in (9, 900))
+    assert some["hours"] * some["steps_per_second"] * 3600 == pytest.approx(9 * 9, rel=0.1)  # steps each
+    assert more["hours"] * more["steps_per_second"] * 3600 == pytest.approx(900 * 9, rel=0.1)
     assert not list(tmp_path.iterdir())

@@ -15,9 +15,10 @@ from processes import OUTSIDE, qladder, stopped
 from qladder.envs.errors import UserError
 from qladder.runners import train
 from qladder.runners.config import resolve
+from qladder.runners.jobs import Job
 from qladder.runners.run_folder import has_settings, run_name
 from qladder.runners.settings import merge
-from qladder.runners.suite import Job, run_suite
+from qladder.runners.suite import run_suite
 from qladder.runners.suite_file import Task, load_suite
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,13 +48,21 @@ def test_a_suite_does_what_is_missing_and_reports(place: Path) -> None:
     summaries = sorted((place / "o").glob("*/summary.json"))
     before = {p: p.stat().st_mtime_ns for p in summaries}
     summaries[0].unlink()
-    suite.write_text(suite.read_text() + task.format("q-learning", "outside:Corridor-v0").replace("0.0", "1.0"))
-    suite.write_text(suite.read_text() + task.format("dqn", "Pendulum-v1"))
+    good = suite.read_text()
+    suite.write_text(good + task.format("dqn", "Pendulum-v1"))
+    impossible = qladder("suite", "tiny.toml", "--jobs", "2", "--out", "o", "--json", cwd=place)
+    assert (impossible.returncode, impossible.stdout) == (2, "")
+    assert "suite task 3, dqn on Pendulum-v1: " in impossible.stderr
+    assert "finite" in impossible.stderr
+    assert not summaries[0].exists()  # said before anything ran
+    bad = 'label = "bad"\nsettings.env.kwargs.bad = "raises"\n'
+    suite.write_text(good + task.format("q-learning", "outside:Corridor-v0").replace("0.0", "1.0") + bad)
     second = qladder("suite", "tiny.toml", "--jobs", "2", "--out", "o", "--json", cwd=place)
     assert second.returncode == 1
     told = json.loads(second.stdout)
     assert len(told["failed"]) == 2
-    assert all("Pendulum-v1" in f["run"] and "finite" in f["reason"] for f in told["failed"])
+    assert all("bad__outside" in f["run"] and "the floor gave way" in f["reason"] for f in told["failed"])
+    assert [p["passed"] for p in told["passed"]] == [2, 2, 0]
     assert {p: p.stat().st_mtime_ns for p in summaries[1:]} == {p: t for p, t in before.items() if p != summaries[0]}
     assert summaries[0].is_file()
 
@@ -193,7 +202,7 @@ def test_a_run_made_longer_but_not_finished_is_not_done(tmp_path: Path, monkeypa
         table = {"agent": "q-learning", "env": "FrozenLake-v1", "steps": steps}
         task = Task(**table)  # type: ignore[arg-type]
         config = resolve("q-learning", "FrozenLake-v1", task.table(0))
-        return Job(task, 0, config, tmp_path / run_name(config))
+        return Job(task, 1, 0, config, tmp_path / run_name(config))
 
     settings = {"run": {"seed": 0, "threads": 1}}
     train("q-learning", "FrozenLake-v1", settings=merge(settings, {"run": {"steps": 50}}), out=tmp_path)
@@ -209,7 +218,7 @@ def test_a_run_made_longer_but_not_finished_is_not_done(tmp_path: Path, monkeypa
 def test_a_finished_run_of_other_steps_or_protocol_is_not_done(tmp_path: Path) -> None:
     run = Path(train("q-learning", "FrozenLake-v1", settings={"run": {"steps": 50, "threads": 1}}, out=tmp_path)["run"])
     task = Task(agent="q-learning", env="FrozenLake-v1", steps=50)
-    job = Job(task, 0, resolve("q-learning", "FrozenLake-v1", task.table(0)), run)
+    job = Job(task, 1, 0, resolve("q-learning", "FrozenLake-v1", task.table(0)), run)
     assert job.done()
     kept = json.loads((run / "summary.json").read_text())
     for change in ({"steps": 30}, {"protocol": {**kept["protocol"], "hash": "of another"}}):
@@ -231,14 +240,15 @@ def test_settings_that_an_older_version_did_not_know_count_as_their_defaults(tmp
 
 
 def test_a_suite_of_which_nothing_succeeds_says_so(place: Path) -> None:
-    task = 'agent = "dqn"\nenv = "Pendulum-v1"\nsteps = 5\nat_least = 1.0\n'
+    task = 'agent = "random"\nenv = "outside:Corridor-v0"\nsteps = 90\nat_least = 1.0\n'
+    task += 'settings.env.kwargs.bad = "raises"\n'
     (place / "bad.toml").write_text(f'summary = ""\nseeds = 1\n[[task]]\n{task}')
     result = qladder("suite", "bad.toml", "--out", "o", "--json", cwd=place)
     told = json.loads(result.stdout)
     assert result.returncode == 1
     assert (told["scores"], told["pairs"], told["report"], len(told["failed"])) == ([], [], None, 1)
     assert told["passed"] == [
-        {"agent": "dqn", "env": "Pendulum-v1", "at_least": 1.0, "passed": 0, "seeds": 0, "scores": []}
+        {"agent": "random", "env": "outside:Corridor-v0", "at_least": 1.0, "passed": 0, "seeds": 0, "scores": []}
     ]
 
 

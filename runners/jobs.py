@@ -1,0 +1,262 @@
+"""The runs of a suite as processes of their own, side by side; each is done once, whoever else is at work on it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from qladder.envs.errors import UserError
+from qladder.runners.config import Config, resolve
+from qladder.runners.progress import say
+from qladder.runners.run_folder import has_settings, run_name
+from qladder.runners.stop import Stop, StoppedError
+from qladder.runners.suite_file import Suite, Task
+
+POLL = 0.05  # seconds between two looks at the processes
+ELSEWHERE = 1.0  # seconds between two looks at a run that another suite is at work on
+PLACE = ".jobs"
+"""The folder beside the runs where their claims, settings and logs lie."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a suite."""
+
+    task: Task
+    number: int  # of the task, from 1
+    seed: int
+    config: Config
+    folder: Path
+
+    def done(self) -> bool:
+        """Whether its folder holds the finished run of just these settings."""
+        try:
+            summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+            return bool(
+                summary["exit_reason"] == "finished"
+                and summary["steps"] == self.config.run.steps  # config.toml is ahead of it while a run is made longer
+                and summary["protocol"]["hash"] == self.config.protocol.hash
+                and has_settings(self.folder, self.config)
+            )
+        except (OSError, ValueError, LookupError, TypeError):  # none yet, or damaged: it is written anew
+            return False
+
+    def place(self, suffix: str) -> Path:
+        """A file of ours about it, beside the runs."""
+        return self.folder.parent / PLACE / f"{self.folder.name}{suffix}"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of a suite that one of several machines does; parts are counted from 1."""
+
+    part: int
+    parts: int
+
+    @classmethod
+    def read(cls, text: str) -> Shard:
+        """Of `2/5`; UserError where it is something else."""
+        part, slash, parts = text.partition("/")
+        if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+            raise UserError(f"--shard {text}: must be I/N with I from 1 to N, e.g. 2/5")
+        return cls(int(part), int(parts))
+
+    def holds(self, job: Job) -> bool:
+        """Every shard has about as many runs of each task and of each seed."""
+        return (job.number + job.seed) % self.parts == self.part - 1
+
+
+def jobs_of(suite: Suite, folder: Path, seeds: int | None = None) -> list[Job]:
+    """All runs, the first seed of every task first, so that there is something to look at early.
+
+    Raises:
+        UserError: settings that do not fit, or two tasks whose runs would share a folder.
+    """
+    found: list[Job] = []
+    taken: dict[Path, int] = {}
+    for seed in range(suite.first_seed, suite.first_seed + (seeds or suite.seeds)):
+        for number, task in enumerate(suite.tasks, start=1):
+            config = resolve(task.agent, task.env, task.table(seed))
+            job = Job(task, number, seed, config, folder / run_name(config))
+            if taken.setdefault(job.folder, number) != number:
+                raise UserError(
+                    f"suite tasks {taken[job.folder]} and {number} are both {task.agent} on {task.env}, whose runs "
+                    "would share a folder: give one of them a label"
+                )
+            found.append(job)
+    return found
+
+
+class _Child(NamedTuple):
+    """A process at work on a run; the claim is held by both of us, so that it outlives whichever is killed."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    claim: int
+    memory: int
+
+
+class Crew:
+    """So many processes side by side, as memory allows.
+
+    Each has a session of its own, so that Ctrl-C reaches it through us alone, once.
+    """
+
+    def __init__(
+        self, side_by_side: int, memory: Mapping[int, int], limit: int | None, *, retries: int = 0, progress: bool
+    ) -> None:
+        self._side_by_side, self._memory, self._limit = side_by_side, memory, limit  # bytes, by the task's number
+        self._retries, self._progress = retries, progress
+        self._children: list[_Child] = []
+        self._failed: dict[Path, str] = {}
+        self._attempts: dict[Path, int] = {}
+        self._looked: dict[Path, float] = {}  # when a run was found in the hands of another suite
+        self._ended = self._of = 0
+        self._started = time.monotonic()
+
+    def run(self, jobs: Sequence[Job]) -> dict[Path, str]:
+        """Does all that is not done, and tells why some were not, by folder.
+
+        A run that another suite is at work on is waited for, and done here where that one gives it up.
+
+        Raises:
+            StoppedError: Ctrl-C or SIGTERM; what was under way has been saved.
+        """
+        waiting, self._of = list(jobs), len(jobs)
+        with Stop() as stop:
+            while waiting or self._children:
+                if stop.signal is not None:
+                    self._stop()
+                    raise StoppedError(stop.reason)
+                begun = self._begin_one(waiting)
+                ended = [child for child in self._children if child.process.poll() is not None]
+                for child in ended:
+                    self._take_back(child, waiting)
+                if not begun and not ended:
+                    time.sleep(POLL)
+        return self._failed
+
+    def _begin_one(self, waiting: list[Job]) -> bool:
+        """Begins the first that there is room for and that is free, and takes it off; whether there was one."""
+        if len(self._children) >= self._side_by_side:
+            return False
+        now = time.monotonic()
+        for job in waiting:
+            if now < self._looked.get(job.folder, -ELSEWHERE) + ELSEWHERE or not self._fits(job):
+                continue
+            try:
+                claim = _claim(job.place(".claim"))
+                if claim is None:
+                    if job.folder not in self._looked and self._progress:
+                        say(f"{job.folder.name} is being done by another process; it is waited for")
+                    self._looked[job.folder] = now
+                    continue
+                self._begin(job, claim)
+            except OSError as error:
+                self._fail(job, f"{error.filename or job.folder}: {error.strerror}")
+            waiting.remove(job)
+            return True
+        return False
+
+    def _begin(self, job: Job, claim: int) -> None:
+        try:
+            if not job.done():
+                process = _start(job, claim)
+                self._children.append(_Child(job, process, claim, self._memory.get(job.number, 0)))
+                return
+        except BaseException:
+            os.close(claim)
+            raise
+        os.close(claim)
+        self._tell(job, "done by another")
+
+    def _fits(self, job: Job) -> bool:
+        taken = sum(child.memory for child in self._children)
+        return not self._children or self._limit is None or taken + self._memory.get(job.number, 0) <= self._limit
+
+    def _take_back(self, child: _Child, waiting: list[Job]) -> None:
+        self._children.remove(child)
+        os.close(child.claim)
+        job, status = child.job, child.process.returncode
+        log = job.place(".log")
+        if status == 0:
+            for file in (log, job.place(".toml")):
+                file.unlink(missing_ok=True)
+            self._tell(job, "done")
+            return
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        attempts = self._attempts[job.folder] = self._attempts.get(job.folder, 0) + 1
+        ended = f"exit status {status}: {lines[-1] if lines else 'no output'}"
+        reason = f"{ended if status >= 0 else f'killed by {signal.Signals(-status).name}'} (log: {log})"
+        if attempts > self._retries:
+            self._fail(job, reason)
+        else:
+            waiting.insert(0, job)
+            if self._progress:
+                say(f"{job.folder.name}: {reason}; attempt {attempts + 1} of {self._retries + 1}")
+
+    def _fail(self, job: Job, reason: str) -> None:
+        self._failed[job.folder] = reason
+        self._tell(job, "failed")
+
+    def _tell(self, job: Job, what: str) -> None:
+        self._ended += 1
+        if self._progress:
+            lasted = time.monotonic() - self._started
+            say(f"{self._ended} of {self._of}: {job.folder.name} {what} ({lasted:.0f} s)")
+
+    def _stop(self) -> None:
+        """Has all of them save and end, and waits for it."""
+        for child in self._children:
+            child.process.terminate()
+        for child in self._children:
+            child.process.wait()
+
+
+def _claim(path: Path) -> int | None:
+    """A file that is ours alone until all processes that hold it end; None where it is another's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    except OSError:  # a file system without locks; the run's own generation unmasks a second writer
+        pass
+    return file
+
+
+def _start(job: Job, claim: int) -> subprocess.Popen[bytes]:
+    """Trains in a process of its own, on one core; a half-done run of the same settings goes on."""
+    import tomli_w
+
+    settings = job.place(".toml")
+    settings.write_text(tomli_w.dumps(job.config.table()), encoding="utf-8")
+    command = [sys.executable, "-m", "qladder.runners", "train", "--config", str(settings), "--json"]
+    command += ["--out", str(job.folder.parent), "--name", job.folder.name]
+    if job.folder.exists():
+        command.append("--resume")
+    with job.place(".log").open("w", encoding="utf-8") as output:
+        return subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **single_threaded()},
+            start_new_session=True,
+            pass_fds=[claim],
+        )
+
+
+def single_threaded() -> dict[str, str]:
+    """The environment variables that keep a process to one core."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
