@@ -14,7 +14,7 @@ from qladder.runners.contrast import ERROR, FEW, Contrast, Verdict, contrast, co
 from qladder.runners.curves import Over, areas
 from qladder.runners.groups import Group, groups, scored
 from qladder.runners.overall import overall, probability_of_improvement, profile
-from qladder.runners.runs import RunSummary, Unfinished
+from qladder.runners.runs import LeftOut, RunSummary
 from qladder.runners.scales import scale
 from qladder.runners.stats import Floats, Interval, iqm, iqm_rows, mean_interval
 
@@ -128,7 +128,7 @@ class Comparison:
 
 def compare(
     runs: Sequence[RunSummary],
-    unfinished: Sequence[Unfinished] = (),
+    left_out: Sequence[LeftOut] = (),
     *,
     mix_protocols: bool = False,
     delta: float = 0.0,
@@ -157,7 +157,7 @@ def compare(
         for (i, j), f, v in zip(both, found, verdicts, strict=True)
     ]
     failed = [Failed(str(r.folder), r.agent, r.env, r.seed, _why(r)) for r in runs if not scored(r)]
-    failed += [Failed(str(u.folder), None, None, None, _how_far(u)) for u in unfinished]
+    failed += [Failed(str(folder), None, None, None, reason) for folder, reason in left_out]
     scores = [_score(group, some, metric) for group, some in zip(grouped, values, strict=True)]
     together = _overall([(g.label, g.env, some) for g, some in zip(grouped, values, strict=True)])
     return Comparison(scores, pairs, failed, together, delta, metric if metric == "score" else f"area over {over}")
@@ -226,11 +226,6 @@ def _areas(grouped: Sequence[Group], over: Over) -> list[list[float]]:
 def _why(run: RunSummary) -> str:
     reason = "no evaluation" if run.exit_reason == "finished" else run.exit_reason
     return f"{reason} at {run.agent_steps:,} of {run.steps:,} agent steps"
-
-
-def _how_far(run: Unfinished) -> str:
-    where = "nothing measured yet" if run.agent_steps is None else f"last measured at {run.agent_steps:,} agent steps"
-    return f"unfinished, {where}"
 
 
 def _score(group: Group, scores: list[float], metric: Metric) -> Score:

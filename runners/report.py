@@ -14,7 +14,7 @@ from qladder.runners.contrast import FEW, Verdict
 from qladder.runners.curves import CLOCKS
 from qladder.runners.figures import Style, clock_svg, colours, curves_figure, profile_svg
 from qladder.runners.groups import Group, groups
-from qladder.runners.runs import RunSummary, Unfinished
+from qladder.runners.runs import LeftOut, RunSummary
 from qladder.runners.wording import number, sentence, span
 
 __all__ = ["curves_figure", "write_report"]
@@ -27,7 +27,7 @@ def write_report(
     runs: Sequence[RunSummary],
     out: Path | str,
     title: str = "qladder report",
-    unfinished: Sequence[Unfinished] = (),
+    left_out: Sequence[LeftOut] = (),
     *,
     mix_protocols: bool = False,
     comparison: Comparison | None = None,
@@ -41,7 +41,7 @@ def write_report(
     """
     from jinja2 import Environment, StrictUndefined
 
-    comparison = comparison or compare(runs, unfinished, mix_protocols=mix_protocols)
+    comparison = comparison or compare(runs, left_out, mix_protocols=mix_protocols)
     grouped = groups(runs, mix_protocols=mix_protocols)
     styles = colours(grouped)
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

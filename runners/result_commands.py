@@ -109,12 +109,10 @@ def report(
     from qladder.runners.runs import find_runs
 
     _some(folders, "report DIR")
-    runs, unfinished = find_runs(folders)
+    runs, left_out = find_runs(folders)
     _check_delta(delta)
-    comparison = job(runs, unfinished, mix_protocols=mix_protocols, delta=delta)
-    path = write_report(
-        runs, out or folders[0], unfinished=unfinished, mix_protocols=mix_protocols, comparison=comparison
-    )
+    comparison = job(runs, left_out, mix_protocols=mix_protocols, delta=delta)
+    path = write_report(runs, out or folders[0], left_out=left_out, mix_protocols=mix_protocols, comparison=comparison)
     if json:
         print_json({"out": str(path.parent), "report": str(path), **comparison.to_json()})
     else:

@@ -96,39 +96,47 @@ class RunSummary:
         return self.evaluation.optimal_return if within is None else within
 
 
-class Unfinished(NamedTuple):
-    """A run folder without a summary: still running, or killed."""
+class LeftOut(NamedTuple):
+    """A folder without a summary that can be read, and why: a run still under way, a killed or a damaged one."""
 
     folder: Path
-    agent_steps: int | None  # of its last measurement, None before the first
+    reason: str
 
 
 class Found(NamedTuple):
     """All run folders under some paths; none is dropped."""
 
     runs: list[RunSummary]
-    unfinished: list[Unfinished]
+    left_out: list[LeftOut]
 
 
 def find_runs(paths: Iterable[Path | str]) -> Found:
     """Every run in or below `paths`, each once, in the order of paths and names.
 
     Raises:
-        UserError: a path that is no folder or holds no run, or a summary that cannot be read.
+        UserError: a path that is no folder, or no run in any of them.
     """
     folders: dict[Path, Path] = {}
+    found = Found([], [])
     for path in map(Path, paths):
         if not path.is_dir():
             raise UserError(f"{path}: no such folder")
         below = _run_folders(path)
         if not below:
-            raise UserError(f"{path}: no run in or below this folder (a run folder holds {' or '.join(MARKS)})")
+            found.left_out.append(LeftOut(path, f"no run in or below it: a run folder holds {' or '.join(MARKS)}"))
         for folder in below:
             folders.setdefault(folder.resolve(), folder)
-    finished = [(f / "summary.json").is_file() for f in folders.values()]
-    runs = [read_run(f) for f, done in zip(folders.values(), finished, strict=True) if done]
-    rest = [f for f, done in zip(folders.values(), finished, strict=True) if not done]
-    return Found(runs, [Unfinished(f, _last_agent_steps(f)) for f in rest])
+    if not folders and found.left_out:
+        raise UserError(": ".join(map(str, found.left_out[0])))
+    for folder in folders.values():
+        try:
+            if (folder / "summary.json").is_file():
+                found.runs.append(read_run(folder))
+            else:
+                found.left_out.append(LeftOut(folder, _how_far(folder)))
+        except UserError as error:
+            found.left_out.append(LeftOut(folder, f"damaged: {str(error).removeprefix(f'{folder}/')}"))
+    return found
 
 
 def read_run(folder: Path | str) -> RunSummary:
@@ -189,8 +197,10 @@ def _run_folders(path: Path) -> list[Path]:
     return found
 
 
-def _last_agent_steps(folder: Path) -> int | None:
-    return max((r["agent_steps"] for r in read_metrics(folder) if "agent_steps" in r), default=None)
+def _how_far(folder: Path) -> str:
+    steps = max((r["agent_steps"] for r in read_metrics(folder) if isinstance(r.get("agent_steps"), int)), default=None)
+    where = "nothing measured yet" if steps is None else f"last measured at {steps:,} agent steps"
+    return f"unfinished, {where}"
 
 
 def _manifest(file: Path) -> dict[str, Any]:

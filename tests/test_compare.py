@@ -43,9 +43,9 @@ def test_the_optimum_within_the_limit_goes_first_even_where_it_is_zero(tmp_path:
 def test_finds_runs_at_any_depth_each_once(tmp_path: Path) -> None:
     a = write_run(tmp_path / "suite" / "deep", "a", "X", 0, 1)
     b = write_run(tmp_path / "other", "b", "X", 0, 1)
-    runs, unfinished = find_runs([a, tmp_path, str(b), b / ".." / b.name])
+    runs, left_out = find_runs([a, tmp_path, str(b), b / ".." / b.name])
     assert [run.folder for run in runs] == [a, b]
-    assert unfinished == []
+    assert left_out == []
 
 
 def test_unfinished_runs_are_told_apart_and_told(tmp_path: Path) -> None:
@@ -54,10 +54,10 @@ def test_unfinished_runs_are_told_apart_and_told(tmp_path: Path) -> None:
     (tmp_path / "killed" / "metrics.jsonl").write_text('{"agent_steps": 40}\n{"agent_steps": 80}\n{"agent_st')
     (tmp_path / "young").mkdir()
     (tmp_path / "young" / "manifest.json").write_text("{}")
-    runs, unfinished = find_runs([tmp_path])
+    runs, left_out = find_runs([tmp_path])
     assert len(runs) == 1
-    assert [(u.folder.name, u.agent_steps) for u in unfinished] == [("killed", 80), ("young", None)]
-    assert [f.reason for f in compare(runs, unfinished).failed] == [
+    assert [left.folder.name for left in left_out] == ["killed", "young"]
+    assert [f.reason for f in compare(runs, left_out).failed] == [
         "unfinished, last measured at 80 agent steps",
         "unfinished, nothing measured yet",
     ]
@@ -97,7 +97,7 @@ def test_a_broken_summary_is_named(tmp_path: Path, text: str, message: str) -> N
     folder = write_run(tmp_path, "a", "X", 0, 1)
     (folder / "summary.json").write_text(text)
     with pytest.raises(UserError, match=message) as error:
-        find_runs([tmp_path])
+        read_run(folder)
     assert "\n" not in str(error.value)
 
 
@@ -108,8 +108,39 @@ def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
         read_run(folder)
 
 
+BROKEN = {
+    "cut": ("summary.json", '{"agent": "dqn", "env', "damaged: summary.json: invalid JSON"),
+    "foreign": ("summary.json", '{"algo": "ppo"}', "damaged: summary.json: 'agent': field required"),
+    "no-manifest": ("manifest.json", "[]", "damaged: manifest.json: not a JSON object"),
+    "torn": ("metrics.jsonl", "oops\n{}\n", "damaged: metrics.jsonl: line 1 is not a JSON object"),
+    "odd": ("metrics.jsonl", '{"agent_steps": "many"}\n', "unfinished, nothing measured yet"),
+}
+
+
+def test_damaged_and_foreign_folders_are_named_and_left_out(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1, 2])
+    for name, (file, text, _) in BROKEN.items():
+        (tmp_path / "other" / name).mkdir(parents=True)
+        if file == "manifest.json":
+            (tmp_path / "other" / name / "summary.json").write_text(json.dumps(summary("a", "X", 0, 1)))
+        (tmp_path / "other" / name / file).write_text(text)
+    (tmp_path / "empty").mkdir()
+    runs, left_out = find_runs([tmp_path, tmp_path / "empty"])
+    assert len(runs) == 2
+    said = {left.folder.name: left.reason for left in left_out}
+    assert all(said[name].startswith(reason) for name, (_, _, reason) in BROKEN.items())
+    assert said["empty"].startswith("no run in or below it")
+    assert len(said) == len(BROKEN) + 1
+    assert len(compare(runs, left_out).failed) == len(said)
+
+
+def test_what_a_later_version_wrote_beside_is_no_matter(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", "X", 0, 1, energy=3, evaluation={"spread": 2})
+    assert len(find_runs([tmp_path]).runs) == 1
+
+
 def test_no_runs_no_folder_no_summary(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run in or below this folder"):
+    with pytest.raises(UserError, match="no run in or below it"):
         find_runs([tmp_path])
     with pytest.raises(UserError, match="no such folder"):
         find_runs([tmp_path / "nowhere"])

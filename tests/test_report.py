@@ -59,8 +59,8 @@ class Page(HTMLParser):
 
 
 def report(path: Path, **options: bool) -> str:
-    runs, unfinished = find_runs([path])
-    return write_report(runs, path / "out", "A title", unfinished, **options).read_text("utf-8")
+    runs, left_out = find_runs([path])
+    return write_report(runs, path / "out", "A title", left_out, **options).read_text("utf-8")
 
 
 def test_tables_hold_the_numbers(tmp_path: Path) -> None:
