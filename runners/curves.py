@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,13 +11,15 @@ import numpy as np
 
 from qladder.envs.errors import UserError
 from qladder.runners.runs import CurvePoint, RunSummary
-from qladder.runners.stats import Floats, mean_interval
+from qladder.runners.stats import Floats, t_quantile
 
 Over = Literal["agent_steps", "frames", "updates", "seconds"]
 """A clock of evaluations."""
 
 FRAMES_PER_SECOND = 60
-HUMAN_MARKS = ((600.0, "10 min"), (7200.0, "2 h"), (36000.0, "10 h"))
+HUMAN_MARKS = ((600.0, "10 min"), (7200.0, "2 h"), (36000.0, "10 h"), (864000.0, "10 days"))
+MOST_POINTS = 400
+"""Of a curve; of more a picture shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Clock:
 
 CLOCKS = (
     Clock("agent steps", lambda p: p.agent_steps, is_time=False),
+    Clock("frames", lambda p: p.frames, is_time=False),
+    Clock("updates", lambda p: p.updates, is_time=False),
     Clock("wall-clock time of training", lambda p: p.seconds, is_time=True),
     Clock("human-play time, 60 frames a second", lambda p: p.frames / FRAMES_PER_SECOND, True, HUMAN_MARKS),
 )
@@ -48,7 +53,7 @@ class Curve:
 
 
 def aggregate(runs: Iterable[RunSummary], clock: Clock) -> Curve:
-    """Mean and 95 % interval over seeds on the union of their evaluation points.
+    """Mean and 95 % interval (Student's t) over seeds on the union of their evaluation points, or evenly if too many.
 
     Each run is interpolated between its own points and never beyond them; the mean is taken where every run has been
     measured, so that a run that ends early does not make a jump.
@@ -58,10 +63,14 @@ def aggregate(runs: Iterable[RunSummary], clock: Clock) -> Curve:
         return Curve(np.empty(0), np.empty(0), np.empty(0), np.empty(0), [])
     x = np.unique(np.concatenate([xs for xs, _ in seeds]))
     x = x[(x >= max(xs[0] for xs, _ in seeds)) & (x <= min(xs[-1] for xs, _ in seeds))]
+    if x.size > MOST_POINTS:
+        x = np.linspace(x[0], x[-1], MOST_POINTS)
     values = np.stack([np.interp(x, xs, ys) for xs, ys in seeds], axis=1)
-    ends = [mean_interval(row, resamples=1000) for row in values]
-    low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
-    return Curve(x, values.mean(axis=1), low, high, seeds)
+    n, mean = len(seeds), values.mean(axis=1)
+    margin = np.full(x.size, np.nan)
+    if n > 1:
+        margin = t_quantile(0.95, n - 1) * values.std(axis=1, ddof=1) / math.sqrt(n)
+    return Curve(x, mean, mean - margin, mean + margin, seeds)
 
 
 def areas(runs: Iterable[RunSummary], over: Over) -> tuple[list[float], tuple[float, float]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
 
 from qladder.envs.errors import UserError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Style = tuple[str, int]  # a colour and which of the dash patterns
+
+AGENT = "agent-"
 
 PALETTE = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#aa4499", "#33bbee", "#888888")
 """Told apart with any colour vision: Paul Tol's "vibrant" scheme (2021), its magenta exchanged for his muted purple."""
@@ -37,19 +40,30 @@ def colours(grouped: Iterable[Group]) -> dict[str, Style]:
     return {label: (PALETTE[i % k], i // k % len(DASHES)) for i, label in enumerate(labels)}
 
 
+def agent_class(label: str, styles: Mapping[str, Style]) -> str:
+    """The class of an agent's parts of a picture in a page."""
+    return f"{AGENT}{list(styles).index(label)}"
+
+
 def clock_svg(
-    grouped: Sequence[Group], clock: Clock, styles: dict[str, Style], size: tuple[float, float], prefix: str
+    grouped: Sequence[Group],
+    clock: Clock,
+    styles: dict[str, Style],
+    size: tuple[float, float],
+    prefix: str,
+    *,
+    each_seed: bool = True,
 ) -> str:
     """The curves of one environment over one clock as an `<svg>` element for an HTML page; `size` in inches.
 
-    Every id begins with `prefix`, so that a page can hold many; colours of the page's own are its `--ink`, `--muted`
-    and `--rule`.
+    Every id begins with `prefix`, so that a page can hold many; what is an agent's is in its class, `agent-` and its
+    place in `styles`, so that the page can hide it; colours of the page's own are its `--ink`, `--muted` and `--rule`.
     """
     from matplotlib.figure import Figure
 
     with plain_style():
         figure = Figure(figsize=size, facecolor="none")
-        _draw(figure.add_axes(_box(_names(grouped), *size)), grouped, clock, styles)
+        _draw(figure.add_axes(_box(_names(grouped), *size)), grouped, clock, styles, each_seed=each_seed)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     names = ", ".join(g.label for g in grouped)
@@ -72,12 +86,16 @@ def profile_svg(
         axes = figure.add_axes(_box(list(shares), *size))
         for label, share in shares.items():
             colour, dash = styles[label]
-            axes.step(marks, share, where="post", color=colour, linestyle=DASHES[dash], linewidth=2)
+            gid = agent_class(label, styles)
+            axes.step(marks, share, where="post", color=colour, linestyle=DASHES[dash], linewidth=2, gid=gid)
         axes.set_ylim(-0.04, 1.04)
         axes.set_xlim(marks[0], marks[-1])
         _plain_axes(axes, "normalised score", "share of seeds above it")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        ends = [(float(marks[-1]), share[-1], _short(label), styles[label][0]) for label, share in shares.items()]
+        ends = [
+            End(float(marks[-1]), share[-1], _short(label), styles[label][0], agent_class(label, styles))
+            for label, share in shares.items()
+        ]
         _label_ends(axes, ends)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -133,10 +151,15 @@ def _inline(svg: bytes, prefix: str, description: str) -> str:
     ElementTree.register_namespace("xlink", link[1:-5])
     root = ElementTree.fromstring(svg)
     for element in root.iter():
+        if (whose := element.get("id", "")).startswith(AGENT):
+            element.set("class", whose)
+            del element.attrib["id"]
         for child in [c for c in element if c.tag in (f"{name}style", f"{name}metadata")]:
             element.remove(child)
         for key, value in element.attrib.items():
-            if key == "id":
+            if key == "d":
+                element.set(key, re.sub(r"(\.\d\d)\d+", r"\1", value))
+            elif key == "id":
                 element.set(key, prefix + value)
             elif key == link:
                 element.set(key, value.replace("#", f"#{prefix}"))
@@ -171,18 +194,22 @@ def _box(names: Sequence[str], width: float, height: float, title: bool = False)
     return left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height
 
 
-def _draw(axes: Axes, grouped: Sequence[Group], clock: Clock, styles: dict[str, Style]) -> None:
+def _draw(
+    axes: Axes, grouped: Sequence[Group], clock: Clock, styles: dict[str, Style], *, each_seed: bool = True
+) -> None:
     curves = {g.label: aggregate(g.runs, clock) for g in grouped}
     longest = max((xs[-1] for c in curves.values() for xs, _ in c.seeds), default=0.0) or 1.0
     unit, unit_name = next(((u, n) for u, n in UNITS if longest >= 2 * u), UNITS[-1]) if clock.is_time else (1.0, "")
     ends = []
     for label, curve in curves.items():
         colour, dash = styles[label]
-        for xs, ys in curve.seeds if len(curve.seeds) <= FEW else []:
-            axes.plot(xs / unit, ys, color=colour, alpha=0.35, linewidth=0.7, zorder=2)
+        whose = agent_class(label, styles)
+        for xs, ys in curve.seeds if each_seed and len(curve.seeds) <= FEW else []:
+            axes.plot(xs / unit, ys, color=colour, alpha=0.35, linewidth=0.7, zorder=2, gid=whose)
         if not curve.x.size:
             continue
-        axes.fill_between(curve.x / unit, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0, zorder=1)
+        band = axes.fill_between(curve.x / unit, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0, zorder=1)
+        band.set_gid(whose)
         marker = "o" if curve.x.size == 1 else ""
         axes.plot(
             curve.x / unit,
@@ -192,12 +219,13 @@ def _draw(axes: Axes, grouped: Sequence[Group], clock: Clock, styles: dict[str, 
             marker=marker,
             linewidth=2,
             zorder=3,
+            gid=whose,
         )
-        ends.append((float(curve.x[-1]) / unit, float(curve.mean[-1]), _short(label), colour))
+        ends.append(End(float(curve.x[-1]) / unit, float(curve.mean[-1]), _short(label), colour, whose))
     optimum = next((g.runs[0].optimum for g in grouped if g.runs[0].optimum is not None), None)
     if optimum is not None:
         axes.axhline(optimum, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        ends.append((longest / unit, optimum, _optimum_label(optimum), MUTED))
+        ends.append(End(longest / unit, optimum, _optimum_label(optimum), MUTED, None))
     measured = [float(y) for c in curves.values() for _, ys in c.seeds for y in (ys.min(), ys.max())]
     measured += [] if optimum is None else [optimum]
     if measured:  # a band of two seeds may be many times as high as all that was measured
@@ -234,14 +262,24 @@ def _plain_axes(axes: Axes, across: str, up: str) -> None:
     axes.spines["bottom"].set_color(RULE)
 
 
-def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+class End(NamedTuple):
+    """Where a curve ends, in data, and what stands there."""
+
+    x: float
+    y: float
+    name: str
+    colour: str
+    whose: str | None  # the class of its agent
+
+
+def _label_ends(axes: Axes, ends: Sequence[End]) -> None:
     """Each curve's name to the right of the axes, moved apart where they would overlap, with a line to its end."""
     bottom, top = axes.get_ylim()
     height = axes.get_position().height * axes.get_figure().get_size_inches()[1]  # type: ignore[union-attr]
-    order = sorted(ends, key=lambda end: end[1])
-    places = spread([(y - bottom) / (top - bottom) for _, y, _, _ in order], gap=0.17 / height)
+    order = sorted(ends, key=lambda end: end.y)
+    places = spread([(end.y - bottom) / (top - bottom) for end in order], gap=0.17 / height)
     right = axes.get_xlim()[1]
-    for (x, y, name, colour), place in zip(order, places, strict=True):
+    for (x, y, name, colour, whose), place in zip(order, places, strict=True):
         axes.annotate(
             name,
             xy=(x, y),
@@ -253,6 +291,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
             va="center_baseline",
             annotation_clip=False,
             parse_math=False,
+            gid=whose,
         )
         axes.plot(
             [x / right, 1.02],
@@ -263,6 +302,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
             transform=axes.transAxes,
             clip_on=False,
             solid_capstyle="round",
+            gid=whose,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -9,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import UserError
-from qladder.runners.compare import MARKS, Comparison, Pair, Score, compare
-from qladder.runners.contrast import FEW, Verdict
+from qladder.runners.compare import MARKS, Comparison, compare
 from qladder.runners.curves import CLOCKS
 from qladder.runners.figures import Style, clock_svg, colours, curves_figure, profile_svg
 from qladder.runners.groups import Group, groups
 from qladder.runners.runs import LeftOut, RunSummary
-from qladder.runners.wording import number, sentence, span
+from qladder.runners.summaries import markdown, spreadsheets
+from qladder.runners.wording import duration, headline, number, sentence, span
 
 __all__ = ["curves_figure", "write_report"]
 
@@ -33,6 +34,9 @@ def write_report(
     comparison: Comparison | None = None,
 ) -> Path:
     """Writes the page to `out`, or to `report.html` in it where `out` is not an `.html` file; returns its path.
+
+    Beside it, in a folder of the page's name and `-data`, the same as `summary.md`, `results.json`, `curves.svg` and as
+    CSV: `scores`, `pairs`, `overall`, `runs`, `curves`.
 
     `comparison` is what `compare` says of these runs, where it is known already.
 
@@ -52,42 +56,29 @@ def write_report(
         title=title,
         overview=_overview(comparison),
         sections=_sections(comparison, grouped, styles),
+        multiples=_multiples(grouped, styles),
         together=comparison.overall,
         profiles=_profiles(comparison, styles),
         failed=comparison.failed,
         pair_count=len(comparison.pairs),
         delta=comparison.delta,
         colour={label: style[0] for label, style in styles.items()},
+        clocks=[clock.name for clock in CLOCKS],
         sentence=sentence,
         facts=facts([run.manifest for run in scored]),
         runs=[(run, _command(run.manifest)) for run in scored],
     )
     path = Path(out) if Path(out).suffix == ".html" else Path(out) / "report.html"
+    data = path.with_name(f"{path.stem}-data")
+    beside = {f"{name}.csv": text for name, text in spreadsheets(comparison, grouped).items()}
+    beside["summary.md"] = markdown(comparison, title, facts([run.manifest for run in scored]))
+    beside["results.json"] = json.dumps(comparison.to_json(), indent=1)
+    for name, text in beside.items():
+        _write(data / name, text)
+    if any(run.curve for run in scored):
+        curves_figure(scored, data / "curves.svg", mix_protocols=mix_protocols)
     _write(path, html)
     return path
-
-
-def headline(scores: Sequence[Score], pairs: Sequence[Pair]) -> str:
-    """What one environment's runs showed, in a sentence; `scores` are not empty."""
-    fewest = min(s.seeds for s in scores)
-    best = max(scores, key=lambda s: ((s.iqm if fewest > FEW else s.mean), s.seeds))
-    if len(scores) == 1:
-        return f"{best.agent} is the only agent that was run."
-    turned: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
-    others = [(p.b, p.verdict) for p in pairs if p.a == best.agent]
-    others += [(p.a, turned.get(p.verdict, p.verdict)) for p in pairs if p.b == best.agent]
-    beaten, equivalent, lost, undecided = (
-        sorted(other for other, verdict in others if verdict == kind)
-        for kind in ("better", "equivalent", "worse", "undecided")
-    )
-    if len(undecided) == len(others):
-        highest = f"Undecided: {best.agent} has the highest {'IQM' if fewest > FEW else 'mean'}, but"
-        if fewest < 2:
-            return f"{highest} one seed cannot say how sure that is."
-        return f"{highest} not clearly above {_and(undecided)}."
-    kinds = (("better than", beaten), ("equivalent to", equivalent), ("worse than", lost))
-    said = f"{best.agent} is {' and '.join(f'{word} {_and(some)}' for word, some in kinds if some)}"
-    return f"{said}; undecided against {_and(undecided)}." if undecided else f"{said}."
 
 
 def facts(manifests: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
@@ -102,14 +93,6 @@ def facts(manifests: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]
     return [(key, list(seen)) for key, seen in values.items() if len(seen) <= 4 and key not in COMMAND_KEYS]
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
-    for unit, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= unit * 2:
-            return f"{seconds / unit:.{0 if seconds >= 10 * unit else 1}f} {name}"
-    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
-
-
 def _sections(comparison: Comparison, grouped: Sequence[Group], styles: dict[str, Style]) -> list[dict[str, Any]]:
     """What the page shows of each environment."""
     sections: list[dict[str, Any]] = []
@@ -118,7 +101,7 @@ def _sections(comparison: Comparison, grouped: Sequence[Group], styles: dict[str
         pairs = [p for p in comparison.pairs if p.env == env]
         members = [g for g in grouped if g.env == env]
         figures = [
-            clock_svg(members, clock, styles, WIDE if j == 0 else NARROW, f"f{i}-{j}-")
+            clock_svg(members, clock, styles, WIDE, f"f{i}-{j}-")
             for j, clock in enumerate(CLOCKS if any(run.curve for g in members for run in g.runs) else ())
         ]
         human = any(s.human_normalized is not None for s in scores)
@@ -140,6 +123,20 @@ def _sections(comparison: Comparison, grouped: Sequence[Group], styles: dict[str
     return sections
 
 
+def _multiples(grouped: Sequence[Group], styles: dict[str, Style]) -> list[tuple[str, list[str]]]:
+    """Small pictures of all environments that have curves, over every clock; none where there is but one."""
+    by_env: dict[str, list[Group]] = {}
+    for group in grouped:
+        if any(run.curve for run in group.runs):
+            by_env.setdefault(group.env, []).append(group)
+    if len(by_env) < 2:
+        return []
+    return [
+        (env, [clock_svg(some, clock, styles, NARROW, f"s{i}-{j}-", each_seed=False) for j, clock in enumerate(CLOCKS)])
+        for i, (env, some) in enumerate(by_env.items())
+    ]
+
+
 def _profiles(comparison: Comparison, styles: dict[str, Style]) -> str:
     """The figure of all environments together, nothing where there is none."""
     shares = {row.agent: row.profile for row in comparison.overall}
@@ -156,10 +153,6 @@ def _overview(comparison: Comparison) -> str:
 
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _signed(text: str) -> str:
@@ -179,13 +172,13 @@ def _command(manifest: Mapping[str, Any]) -> str:
     return next((text for key, text in _flat(manifest) if key in COMMAND_KEYS), "")
 
 
-def _write(path: Path, html: str) -> None:
-    """In one piece: a reader sees the old page or the new one."""
+def _write(path: Path, text: str) -> None:
+    """In one piece: a reader sees the old file or the new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            draft.write_text(html, encoding="utf-8")
+            draft.write_text(text, encoding="utf-8")
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)

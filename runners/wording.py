@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from qladder.runners.compare import Comparison, Pair
+from qladder.runners.compare import Comparison, Pair, Score
+from qladder.runners.contrast import FEW, Verdict
 from qladder.runners.stats import Interval
 
 if TYPE_CHECKING:
@@ -24,6 +26,14 @@ def span(interval: Interval) -> str:
         return "-"
     decimals = _decimals(max(abs(low), abs(high)))
     return f"[{low:,.{decimals}f}, {high:,.{decimals}f}]"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    for unit, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= unit * 2:
+            return f"{seconds / unit:.{0 if seconds >= 10 * unit else 1}f} {name}"
+    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
 
 
 def render_table(comparison: Comparison, console: Console) -> None:
@@ -46,11 +56,12 @@ def render_table(comparison: Comparison, console: Console) -> None:
         protocols = " and ".join(sorted({s.protocol for s in scores}))
         optimum = any(s.optimum is not None for s in scores)
         rows = [
-            [s.agent, number(s.mean), number(s.iqm), span(s.central[2]), str(s.seeds), number(s.optimum)][: 5 + optimum]
+            [s.agent, number(s.mean), number(s.iqm), span(s.central[2]), str(s.seeds), duration(s.seconds)]
+            + [number(s.optimum)] * optimum
             for s in scores
         ]
         of = "/".join(sorted({s.central[0] for s in scores}))
-        columns = f"agent|>mean|>IQM|95 % of {of}|>seeds" + "|>optimum" * optimum
+        columns = f"agent|>mean|>IQM|95 % of {of}|>seeds|>time a run" + "|>optimum" * optimum
         show(f"{env}, {comparison.metric} (protocol {protocols})", columns, rows)
         if pairs := [p for p in comparison.pairs if p.env == env]:
             rows = [
@@ -84,6 +95,29 @@ def sentence(pair: Pair) -> str:
     return f"{winner} better than {loser}{_unless(pair)}"
 
 
+def headline(scores: Sequence[Score], pairs: Sequence[Pair]) -> str:
+    """What one environment's runs showed, in a sentence; `scores` are not empty."""
+    fewest = min(s.seeds for s in scores)
+    best = max(scores, key=lambda s: ((s.iqm if fewest > FEW else s.mean), s.seeds))
+    if len(scores) == 1:
+        return f"{best.agent} is the only agent that was run."
+    turned: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
+    others = [(p.b, p.verdict) for p in pairs if p.a == best.agent]
+    others += [(p.a, turned.get(p.verdict, p.verdict)) for p in pairs if p.b == best.agent]
+    beaten, equivalent, lost, undecided = (
+        sorted(other for other, verdict in others if verdict == kind)
+        for kind in ("better", "equivalent", "worse", "undecided")
+    )
+    if len(undecided) == len(others):
+        highest = f"Undecided: {best.agent} has the highest {'IQM' if fewest > FEW else 'mean'}, but"
+        if fewest < 2:
+            return f"{highest} one seed cannot say how sure that is."
+        return f"{highest} not clearly above {_and(undecided) if len(undecided) < 4 else 'any other'}."
+    kinds = (("better than", beaten), ("equivalent to", equivalent), ("worse than", lost))
+    said = f"{best.agent} is {' and '.join(f'{word} {_and(some)}' for word, some in kinds if some)}"
+    return f"{said}; undecided against {_and(undecided)}." if undecided else f"{said}."
+
+
 def _short(pair: Pair) -> str:
     """Beside the names of both."""
     if pair.verdict == "undecided":
@@ -91,6 +125,10 @@ def _short(pair: Pair) -> str:
     if pair.verdict == "equivalent":
         return "equivalent"
     return f"{pair.a if pair.verdict == 'better' else pair.b} better{_unless(pair)}"
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _unless(pair: Pair) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,11 +18,12 @@ from qladder.envs.errors import UserError
 from qladder.runners.compare import compare
 from qladder.runners.curves import CLOCKS, Clock, aggregate
 from qladder.runners.figures import spread
-from qladder.runners.report import curves_figure, duration, facts, headline, write_report
+from qladder.runners.report import curves_figure, facts, write_report
 from qladder.runners.runs import find_runs
+from qladder.runners.wording import duration, headline
 
 EVIL = "<script>alert(1)</script>"
-STEPS, SECONDS, PLAY = CLOCKS
+STEPS, FRAMES, UPDATES, SECONDS, PLAY = CLOCKS
 
 
 class Page(HTMLParser):
@@ -77,8 +80,53 @@ def test_tables_hold_the_numbers(tmp_path: Path) -> None:
     assert ["versions.torch", "2.13.0"] in page.rows
     assert "qladder train a X-v0 --seed 2" in page.text
     assert "6 runs: 2 agents on 1 environment, 60 s of training" in page.text
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 5
     assert {"a", "b", "optimum 12.00", "agent steps"} <= set(page.svg_words)
+
+
+def test_curves_can_be_hidden_and_clocks_switched_without_a_script(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1, 2, 3])
+    write_seeds(tmp_path, "b", "X", [1, 2, 3])
+    html = report(tmp_path)
+    for number, name in enumerate(("a", "b")):
+        assert f'id="show-{number}" checked autocomplete="off">' in html
+        assert f"body:has(#show-{number}:not(:checked)) svg .agent-{number} {{ display: none; }}" in html
+        [figure] = re.findall(r'<figure class="clock clock-0">(.*?)</figure>', html, re.S)
+        parts = [e for e in ElementTree.fromstring(figure).iter() if e.get("class") == f"agent-{number}"]
+        assert len(parts) == 3 + 1 + 1 + 2  # the seeds, the band, the mean, the name and the line to it
+        assert name in [text for part in parts for text in part.itertext()]
+    for number in range(len(CLOCKS)):
+        assert f"body:has(#clock-{number}:checked) .clock-{number} {{ display: block; }}" in html
+        assert html.count(f'class="clock clock-{number}"') == 1
+    write_seeds(tmp_path, "b", "Y", [1, 2, 3])
+    assert report(tmp_path).count('class="clock clock-4"') == 2 + 2  # of both, small ones beside each other first
+
+
+def test_the_numbers_as_csv_and_markdown(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a|b <i>", "X", [1, 2, 4])
+    write_seeds(tmp_path, "=1+1", "X", [31, 32, 34])
+    write_run(tmp_path, "c", "X", 0, 0, exit_reason="failed: | oops")
+    report(tmp_path)
+    data = tmp_path / "out" / "report-data"
+    rows = {
+        name: list(csv.DictReader((data / f"{name}.csv").read_text().splitlines()))
+        for name in ("scores", "pairs", "runs", "curves")
+    }
+    assert [(row["agent"], row["seeds"]) for row in rows["scores"]] == [("'=1+1", "3"), ("a|b <i>", "3")]
+    assert [float(row["iqm"]) for row in rows["scores"]] == pytest.approx([32 + 1 / 6, 2 + 1 / 6])
+    low, high = (float(rows["scores"][1][f"interval_{end}"]) for end in ("low", "high"))
+    assert (low + high) / 2 == pytest.approx(7 / 3)
+    assert [(row["difference"], row["verdict"]) for row in rows["pairs"]] == [("30.0", "better")]
+    assert [float(row["score"]) for row in rows["runs"]] == [31, 32, 34, 1, 2, 4]
+    assert [tuple(float(row[key]) for key in ("seed", "agent_steps", "mean")) for row in rows["curves"][:4]] == [
+        (0, 0, 0), (0, 500, 15.5), (0, 1000, 31), (1, 0, 0),
+    ]  # fmt: skip
+    said = (data / "summary.md").read_text()
+    assert "* **X**: =1+1 is better than a\\|b \\<i\\>." in said
+    assert "| a\\|b \\<i\\> | 2.333 | 2.167 |" in said
+    assert "failed: \\| oops at" in said
+    assert json.loads((data / "results.json").read_text())["pairs"][0]["verdict"] == "better"
+    assert ElementTree.parse(data / "curves.svg").getroot().tag.endswith("svg")
 
 
 def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
@@ -144,7 +192,7 @@ def test_the_report_goes_where_it_is_told(tmp_path: Path) -> None:
     assert page == tmp_path / "new" / "page.html"
     first = page.read_bytes()
     assert write_report(runs, page).read_bytes() == first
-    assert [p.name for p in page.parent.iterdir()] == ["page.html"]
+    assert sorted(p.name for p in page.parent.iterdir()) == ["page-data", "page.html"]
     with pytest.raises(UserError, match="cannot be written"):
         write_report(runs, page / "below-a-file")
 
