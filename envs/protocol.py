@@ -14,11 +14,14 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a score is taken: separate episodes of the final weights."""
+    """How a score is taken: separate episodes of the final weights, or the last ones of training."""
 
     epsilon: Fraction = 0.0
     """Probability of a uniformly random action."""
     episodes: Annotated[int, Gt(0)] = 100
+    """How many; where training returns are the score, how many of the last ones."""
+    last_steps: Annotated[int, Gt(0)] | None = None
+    """Where training returns are the score: all that ended in so many last agent steps, instead of `episodes`."""
     episode_cap: Annotated[int, Gt(0)] | None = None
     """Frames after which an evaluation episode is cut; None: as in training."""
 
@@ -62,4 +65,6 @@ class Protocol:
     def hash(self) -> str:
         """The first 12 hexadecimal digits of the SHA-256 of all fields that move a score."""
         fields = {k: v for k, v in asdict(self).items() if k not in ("summary", "source")}
+        if self.evaluation.last_steps is None:
+            del fields["evaluation"]["last_steps"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]

@@ -189,13 +189,21 @@ def evaluate_policy(
     returns = play(config, policy, count, seed, "evaluation").returns
     exact = None if known is None or policy.recurrent else exact_return(policy, known)
     mean = exact if exact is not None and episodes is None else float(np.mean(returns))
+    return {**_told(config, mean, returns, known, agent_steps), "kind": "evaluation", "exact": exact}
+
+
+def training_score(config: Config, returns: list[float], known: Truth | None, *, agent_steps: int) -> dict[str, Any]:
+    """As `evaluate_policy`, of the last returns of training, where the protocol takes them for the score."""
+    return {**_told(config, float(np.mean(returns)), returns, known, agent_steps), "kind": "training", "exact": None}
+
+
+def _told(config: Config, mean: float, returns: list[float], known: Truth | None, agent_steps: int) -> dict[str, Any]:
     return {
         "mean": mean,
         "iqm": iqm(returns),
         "interval": list(mean_interval(returns)),
         "returns": returns,
-        "episodes": count,
-        "exact": exact,
+        "episodes": len(returns),
         "human_normalized": human_normalized(config.env.id, mean),
         "protocol": config.protocol.name,
         "checkpoint_agent_steps": agent_steps,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qladder.agents.agent import Agent, Metrics
+from qladder.envs.protocol import Evaluation
 from qladder.envs.spec import Env, TimeStep
 from qladder.replay.types import Step
 
@@ -76,8 +78,12 @@ def clip(reward: Any) -> Any:
 class Episodes:
     """Returns and lengths of finished episodes, from raw rewards."""
 
-    def __init__(self, env: Env, count: int = 0) -> None:
-        self.batched = env.spec.batched
+    def __init__(self, env: Env, evaluation: Evaluation, count: int = 0) -> None:
+        """`evaluation` says which episodes are the last ones."""
+        self._evaluation = evaluation
+        self._steps = 0  # agent steps that were taken in
+        self._recent: deque[tuple[float, int]] = deque()  # (return, when it ended)
+        self.batched, self._num_envs = env.spec.batched, env.spec.num_envs
         self._return: Any = np.zeros(env.spec.num_envs) if self.batched else 0.0
         self._length: Any = np.zeros(env.spec.num_envs, np.int64) if self.batched else 0
         self.count = count
@@ -87,6 +93,7 @@ class Episodes:
         """Takes in one agent step."""
         self._return += time_step.reward
         self._length += 1
+        self._steps += self._num_envs
         if not self.batched:
             if time_step.last:
                 self._finish(self._return, self._length)
@@ -99,16 +106,35 @@ class Episodes:
 
     def state_dict(self) -> dict[str, Any]:
         """Of the episodes under way, and of those not logged yet."""
-        running = {"return": self._return, "length": self._length, "count": self.count}
-        return {**running, "finished": [list(episode) for episode in self.finished]}
+        running = {"return": self._return, "length": self._length, "count": self.count, "steps": self._steps}
+        lists = {"finished": self.finished, "recent": self._recent}
+        return {**running, **{name: [list(episode) for episode in some] for name, some in lists.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a `state_dict`; ValueError where that is of another number of environments."""
         if np.shape(state["return"]) != np.shape(self._return) or np.shape(state["length"]) != np.shape(self._length):
             raise ValueError(f"it is of {np.size(state['return'])} environments")
         self._return, self._length, self.count = state["return"], state["length"], int(state["count"])
+        self._steps = int(state["steps"])
         self.finished = [(float(episode_return), int(length)) for episode_return, length in state["finished"]]
+        self._recent = deque((float(episode_return), int(ended)) for episode_return, ended in state["recent"])
 
     def _finish(self, episode_return: float, length: int) -> None:
         self.count += 1
         self.finished.append((episode_return, length))
+        self._recent.append((episode_return, self._steps))
+        self._forget()
+
+    def last_returns(self) -> list[float]:
+        """Of the last episodes, as many as the protocol counts."""
+        self._forget()
+        return [episode_return for episode_return, _ in self._recent]
+
+    def _forget(self) -> None:
+        recent, last_steps = self._recent, self._evaluation.last_steps
+        if last_steps is None:
+            while len(recent) > self._evaluation.episodes:
+                recent.popleft()
+        else:
+            while recent and recent[0][1] <= self._steps - last_steps:
+                recent.popleft()

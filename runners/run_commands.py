@@ -262,10 +262,12 @@ def watch(
         print(f"returns {', '.join(f'{r:g}' for r in result['returns'])}" + (f" -> {record}" if record else ""))
 
 
-def _score(evaluation: dict[str, Any]) -> str:
+def _score(evaluation: dict[str, Any] | None) -> str:
+    if evaluation is None:
+        return "no score, as no episode has ended"
     low, high = evaluation["interval"]
     interval = "" if low is None else f" [{low:.6g}, {high:.6g}]"  # one episode has none
-    played = f"{evaluation['episodes']} episodes"
+    played = f"{evaluation['episodes']} episodes" + " of training" * (evaluation["kind"] == "training")
     if evaluation["exact"] is not None and evaluation["mean"] == evaluation["exact"]:
         best = evaluation["optimal_return_in_limit"]
         return f"return {evaluation['mean']:.6g} exactly (optimum {best:.6g})"

@@ -150,10 +150,10 @@ def write_summary(
     path: Path,
     config: Config,
     ended: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
+    evaluation: Mapping[str, Any] | None,
     curve: Sequence[Mapping[str, Any]],
 ) -> None:
-    """What a finished run came to: where and how it `ended`, the evaluation of its final weights, and its curve."""
+    """What a finished run came to: where and how it `ended`, its score (None: it has none) and its curve."""
     what = {
         "agent": config.label,
         "env": config.env.id,

@@ -46,6 +46,7 @@ class FinalEvaluation:
     episodes: int
     protocol: str
     checkpoint_agent_steps: int
+    kind: str = "evaluation"  # or "training": the last returns of training
     exact: Finite | None = None  # the policy's expected return by dynamic programming
     human_normalized: Finite | None = None  # 0: random play, 1: human
     optimal_return_in_limit: Finite | None = None  # by dynamic programming, within the episode's step limit

@@ -30,7 +30,7 @@ class Session:
             _enough_to_learn(config, spec)
             check_replay(config.replay, spec, state_size=getattr(config.agent, "state_size", 0))
         self.agent = make_agent(config, spec, device)
-        self.episodes = Episodes(self.env)
+        self.episodes = Episodes(self.env, config.protocol.evaluation)
         self.agent_steps = self.updates = 0
         self.latest: Metrics | None = None  # of the last update
         self.begin: Begin | None = None  # what the agent sees next; None: new episodes
@@ -101,7 +101,7 @@ class Session:
         if self.begin is None:
             self.env.close()
             self.env = make_environment(config, self.episodes.batched, agent_steps=self.agent_steps)
-            self.episodes = Episodes(self.env, self.episodes.count)
+            self.episodes = Episodes(self.env, config.protocol.evaluation, self.episodes.count)
         manifest["resumed"] = record(folder, self.agent_steps, changed, exact=self.begin is not None)
         return dict(time)
 

@@ -13,7 +13,16 @@ from qladder.envs.errors import EnvironmentFaultError, HangError, StorageError, 
 from qladder.runners import checkpoint
 from qladder.runners.alarms import Alarms
 from qladder.runners.config import Config, resolve
-from qladder.runners.evaluation import Policy, Truth, evaluate_policy, exact_return, exact_values, play, truth
+from qladder.runners.evaluation import (
+    Policy,
+    Truth,
+    evaluate_policy,
+    exact_return,
+    exact_values,
+    play,
+    training_score,
+    truth,
+)
 from qladder.runners.loading import (
     flushed_denormals,
     set_up_torch,
@@ -264,6 +273,11 @@ class _Run:
     def _evaluate(self) -> None:
         started = time.monotonic()
         config, gamma = self._config, getattr(self._config.agent, "gamma", None)
+        if config.protocol.score == "training":
+            returns = self._session.episodes.last_returns()
+            if returns:
+                self._add_to_curve(float(np.mean(returns)), {})
+            return
         if self._truth is not None and not self._policy.recurrent:
             mean = exact_return(self._policy, self._truth)
             told = {} if gamma is None else exact_values(self._policy, self._truth, gamma)
@@ -281,12 +295,22 @@ class _Run:
             self._curve.append(curve_point(record))
         self._progress.evaluated(mean)
 
-    def _finish(self, reason: str) -> Result:
-        self._progress.note(f"evaluating the final weights: {self._config.protocol.evaluation.episodes} episodes")
+    def _score(self) -> Result | None:
+        """By the protocol; None where training returns are the score and no episode has ended."""
+        config, steps = self._config, self._session.agent_steps
+        if config.protocol.score == "training":
+            returns = self._session.episodes.last_returns()
+            return training_score(config, returns, self._truth, agent_steps=steps) if returns else None
+        self._progress.note(f"evaluating the final weights: {config.protocol.evaluation.episodes} episodes")
         started = time.monotonic()
-        final = evaluate_policy(self._config, self._policy, agent_steps=self._session.agent_steps)
+        final = evaluate_policy(config, self._policy, agent_steps=steps)
         self._evaluating += time.monotonic() - started
-        self._add_to_curve(final["mean"], {})
+        return final
+
+    def _finish(self, reason: str) -> Result | None:
+        final = self._score()
+        if final is not None:
+            self._add_to_curve(final["mean"], {})
         ended = {"episodes": self._session.episodes.count, "seconds": self._seconds, "exit_reason": reason}
         self._lock.check()
         write_summary(self._folder, self._config, {**self._session.clocks._asdict(), **ended}, final, self._curve)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
 
+from qladder.envs.protocol import Evaluation
 from qladder.envs.seeding import generator, integer
 from qladder.envs.spec import EnvSpec, TimeStep
 from qladder.runners.loop import Episodes, Ratio, clip, interact
@@ -81,7 +83,7 @@ def test_the_loop_against_a_tape() -> None:
     ]
     assert [m.agent_steps for m in moments] == [1, 2, 3, 4]
     assert [m.updates for m in moments] == [0, 0, 1, 1]
-    episodes = Episodes(env)
+    episodes = Episodes(env, Evaluation())
     for moment in moments:
         episodes.add(moment.time_step)
     assert episodes.finished == [(6.0, 2), (6.0, 2)]  # raw rewards, though the agent saw them clipped
@@ -165,7 +167,7 @@ def test_environments_side_by_side_against_a_tape() -> None:
         ("learn", 2),
     ]
     assert [m.agent_steps for m in moments] == [2, 4, 6, 8]
-    episodes = Episodes(env)
+    episodes = Episodes(env, Evaluation())
     for moment in moments:
         episodes.add(moment.time_step)
     assert episodes.finished == [(-4.5, 2), (-4.0, 3), (-4.5, 2)]
@@ -186,10 +188,37 @@ def test_episodes_side_by_side_are_counted_each() -> None:
     class Two:
         spec = EnvSpec("Two-v0", 2, True, (1,), "float32", None, 2)
 
-    episodes = Episodes(Two())  # type: ignore[arg-type]
+    episodes = Episodes(Two(), Evaluation())  # type: ignore[arg-type]
     for reward, last in (([1, 2], [False, True]), ([3, 4], [True, False])):
         episodes.add(TimeStep(None, np.array(reward), None, np.array(last), None))
     assert episodes.finished == [(2.0, 1), (4.0, 2)]
+
+
+def test_the_last_returns_are_those_that_the_protocol_counts() -> None:
+    class Two:
+        spec = EnvSpec("Two-v0", 2, True, (1,), "float32", None, 2)
+
+    counted, timed = (
+        Episodes(Two(), evaluation)  # type: ignore[arg-type]
+        for evaluation in (Evaluation(episodes=3), Evaluation(episodes=1, last_steps=6))
+    )
+    for episodes in (counted, timed):
+        assert episodes.last_returns() == []
+        for reward, last in (
+            ([1, 2], [False, True]), ([3, 4], [True, False]), ([5, 6], [True, True]), ([7, 8], [False, False]),
+        ):  # fmt: skip
+            episodes.add(TimeStep(None, np.array(reward), None, np.array(last), None))
+    assert counted.last_returns() == [4.0, 5.0, 10.0]  # of 2 (at 2 agent steps), 4 (at 4), 5 and 10 (at 6)
+    assert timed.last_returns() == [4.0, 5.0, 10.0]  # 8 agent steps by now: those that ended after the second
+    again = Episodes(Two(), Evaluation(episodes=1, last_steps=6))  # type: ignore[arg-type]
+    again.load_state_dict(json.loads(json.dumps(timed.state_dict(), default=np.ndarray.tolist), object_hook=arrays))
+    for episodes in (timed, again):
+        episodes.add(TimeStep(None, np.array([1, 1]), None, np.array([False, True]), None))
+        assert episodes.last_returns() == [5.0, 10.0, 9.0]
+
+
+def arrays(state: dict[str, Any]) -> dict[str, Any]:
+    return state | {name: np.array(state[name]) for name in ("return", "length")}
 
 
 def test_no_two_streams_are_the_same() -> None:

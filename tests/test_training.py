@@ -20,10 +20,12 @@ from qladder.envs.errors import UserError
 from qladder.envs.gym import GymEnv
 from qladder.runners import checkpoint as checkpoints
 from qladder.runners import evaluate, load, train
+from qladder.runners.compare import compare
 from qladder.runners.config import resolve
 from qladder.runners.evaluation import human_normalized
 from qladder.runners.loading import flushed_denormals, make_agent, make_environment, restore
 from qladder.runners.loop import Ratio, interact
+from qladder.runners.runs import find_runs
 from qladder.runners.solve import solve
 from qladder.runners.stop import StoppedError
 
@@ -387,3 +389,32 @@ def test_tiny_numbers_are_zero_for_networks_while_they_train_and_not_after() -> 
         with flushed_denormals(resolve(agent, "CartPole-v1", {})):
             assert bool((tiny * 1).any()) != flushes
         assert (tiny * 1).all()
+
+
+def test_training_returns_are_the_score_where_the_protocol_says_so(tmp_path: Path) -> None:
+    settings = {
+        "env": {"protocol": "cleanrl"},
+        "run": {"steps": 12_000, "log_every": 1, "eval_every": 5_000, "checkpoint_every": 2_000},
+    }
+    result = train("q-learning", "FrozenLake-v1", settings=settings, out=tmp_path, name="whole")
+    records = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    ended = [(r["agent_steps"], r["train/episode_return"]) for r in records if "train/episode_return" in r]
+    assert len(ended) > 200
+    score = result["evaluation"]
+    assert (score["kind"], score["episodes"], score["exact"]) == ("training", 100, None)
+    assert score["returns"] == [value for _, value in ended[-100:]]
+    assert score["mean"] == pytest.approx(np.mean(score["returns"]))
+    curve = json.loads((tmp_path / "whole" / "summary.json").read_text())["curve"]
+    assert [point["agent_steps"] for point in curve] == [5_000, 10_000, 12_000]
+    assert curve[1]["mean"] == pytest.approx(np.mean([value for at, value in ended if at <= 10_000][-100:]))
+    train("q-learning", "FrozenLake-v1", settings=settings, out=tmp_path, name="two", until=8_900)
+    resumed = train("q-learning", "FrozenLake-v1", settings=settings, out=tmp_path, name="two", resume=True)
+    assert resumed["evaluation"] == score
+
+
+def test_a_run_in_which_no_episode_ends_has_no_training_score(tmp_path: Path) -> None:
+    settings = {"env": {"protocol": "cleanrl"}, "run": {"steps": 50}}
+    result = train("random", "MountainCar-v0", settings=settings, out=tmp_path)
+    assert result["evaluation"] is None
+    found = find_runs([tmp_path])
+    assert compare(*found).failed[0].reason == "no evaluation at 50 of 50 agent steps"
