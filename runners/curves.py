@@ -30,14 +30,21 @@ class Clock:
     read: Callable[[CurvePoint], float]
     is_time: bool  # in seconds, drawn in the unit that fits
     marks: tuple[tuple[float, str], ...] = ()
+    of_frames: Callable[[Floats, float], Floats] | None = None  # and how many make an agent step
 
 
 CLOCKS = (
-    Clock("agent steps", lambda p: p.agent_steps, is_time=False),
-    Clock("frames", lambda p: p.frames, is_time=False),
+    Clock("agent steps", lambda p: p.agent_steps, is_time=False, of_frames=lambda frames, skip: frames / skip),
+    Clock("frames", lambda p: p.frames, is_time=False, of_frames=lambda frames, _: frames),
     Clock("updates", lambda p: p.updates, is_time=False),
     Clock("wall-clock time of training", lambda p: p.seconds, is_time=True),
-    Clock("human-play time, 60 frames a second", lambda p: p.frames / FRAMES_PER_SECOND, True, HUMAN_MARKS),
+    Clock(
+        "human-play time, 60 frames a second",
+        lambda p: p.frames / FRAMES_PER_SECOND,
+        is_time=True,
+        marks=HUMAN_MARKS,
+        of_frames=lambda frames, _: frames / FRAMES_PER_SECOND,
+    ),
 )
 
 

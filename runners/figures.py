@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 from qladder.envs.errors import UserError
 from qladder.runners.curves import CLOCKS, Clock, aggregate
 from qladder.runners.groups import Group, groups
+from qladder.runners.references import Reference
 from qladder.runners.runs import RunSummary
 from qladder.runners.stats import Floats
 from qladder.runners.wording import number
@@ -33,11 +34,16 @@ FEW = 5
 UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 
-def colours(grouped: Iterable[Group]) -> dict[str, Style]:
-    """A colour and a dash pattern for each agent, in the order of appearance; colours repeat with another pattern."""
+def colours(grouped: Iterable[Group], published: Iterable[Reference] = ()) -> dict[str, Style]:
+    """A colour and a dash pattern for each agent, in the order of appearance; colours repeat with another pattern.
+
+    What was published is grey.
+    """
     labels = dict.fromkeys(g.label for g in grouped)
     k = len(PALETTE)
-    return {label: (PALETTE[i % k], i // k % len(DASHES)) for i, label in enumerate(labels)}
+    styles = {label: (PALETTE[i % k], i // k % len(DASHES)) for i, label in enumerate(labels)}
+    names = dict.fromkeys(reference.name for reference in published)
+    return styles | {name: (MUTED, i % len(DASHES)) for i, name in enumerate(names)}
 
 
 def agent_class(label: str, styles: Mapping[str, Style]) -> str:
@@ -53,6 +59,7 @@ def clock_svg(
     prefix: str,
     *,
     each_seed: bool = True,
+    published: Sequence[Reference] = (),
 ) -> str:
     """The curves of one environment over one clock as an `<svg>` element for an HTML page; `size` in inches.
 
@@ -63,7 +70,9 @@ def clock_svg(
 
     with plain_style():
         figure = Figure(figsize=size, facecolor="none")
-        _draw(figure.add_axes(_box(_names(grouped), *size)), grouped, clock, styles, each_seed=each_seed)
+        beside = _names(grouped) + [_published_label(reference, grouped) for reference in published]
+        axes = figure.add_axes(_box(beside, *size))
+        _draw(axes, grouped, clock, styles, each_seed=each_seed, published=published)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     names = ", ".join(g.label for g in grouped)
@@ -183,6 +192,17 @@ def _optimum_label(optimum: float | None) -> str:
     return "" if optimum is None else f"optimum {number(optimum)}".replace("-", "−")
 
 
+def other_protocol(reference: Reference, grouped: Sequence[Group]) -> bool:
+    """Whether what was published was scored otherwise than one of the runs."""
+    return {run.protocol.name for group in grouped for run in group.runs} != {reference.protocol}
+
+
+def _published_label(reference: Reference, grouped: Sequence[Group]) -> str:
+    """With a mark where its protocol is another."""
+    mark = "*" if other_protocol(reference, grouped) else ""
+    return f"{reference.name}{mark} " + number(float(reference.mean[-1])).replace("-", "−")
+
+
 def _names(grouped: Sequence[Group]) -> list[str]:
     return [g.label for g in grouped] + [_optimum_label(g.runs[0].optimum) for g in grouped]
 
@@ -195,7 +215,13 @@ def _box(names: Sequence[str], width: float, height: float, title: bool = False)
 
 
 def _draw(
-    axes: Axes, grouped: Sequence[Group], clock: Clock, styles: dict[str, Style], *, each_seed: bool = True
+    axes: Axes,
+    grouped: Sequence[Group],
+    clock: Clock,
+    styles: dict[str, Style],
+    *,
+    each_seed: bool = True,
+    published: Sequence[Reference] = (),
 ) -> None:
     curves = {g.label: aggregate(g.runs, clock) for g in grouped}
     longest = max((xs[-1] for c in curves.values() for xs, _ in c.seeds), default=0.0) or 1.0
@@ -228,6 +254,20 @@ def _draw(
         ends.append(End(longest / unit, optimum, _optimum_label(optimum), MUTED, None))
     measured = [float(y) for c in curves.values() for _, ys in c.seeds for y in (ys.min(), ys.max())]
     measured += [] if optimum is None else [optimum]
+    for reference in published:
+        label, whose = _published_label(reference, grouped), agent_class(reference.name, styles)
+        score = float(reference.mean[-1])
+        axes.axhline(score, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1, gid=whose)
+        ends.append(End(longest / unit, score, _short(label), MUTED, whose))
+        measured.append(score)
+        if clock.of_frames is not None:
+            run = grouped[0].runs[0]
+            x = clock.of_frames(reference.frames, run.frames / run.agent_steps)
+            seen = x <= longest  # what came later than these runs would leave them no room
+            pattern = DASHES[styles[reference.name][1]]
+            way = axes.plot(x[seen] / unit, reference.mean[seen], ".", color=MUTED, linestyle=pattern, gid=whose)
+            way[0].set(linewidth=1.3, zorder=2)
+            measured += reference.mean[seen].tolist()
     if measured:  # a band of two seeds may be many times as high as all that was measured
         low, high = min(measured), max(measured)
         margin = 0.06 * (high - low) or 0.5

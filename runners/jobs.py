@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qladder.envs.errors import UserError
+from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, resolve
 from qladder.runners.progress import say
 from qladder.runners.run_folder import has_settings, run_name
@@ -47,7 +48,7 @@ class Job:
                 and summary["protocol"]["hash"] == self.config.protocol.hash
                 and has_settings(self.folder, self.config)
             )
-        except (OSError, ValueError, LookupError, TypeError):  # none yet, or damaged: it is written anew
+        except (OSError, *DAMAGED):  # none yet, or damaged: it is written anew
             return False
 
     def place(self, suffix: str) -> Path:

@@ -12,8 +12,9 @@ from typing import Any
 from qladder.envs.errors import UserError
 from qladder.runners.compare import MARKS, Comparison, compare
 from qladder.runners.curves import CLOCKS
-from qladder.runners.figures import Style, clock_svg, colours, curves_figure, profile_svg
+from qladder.runners.figures import Style, clock_svg, colours, curves_figure, other_protocol, profile_svg
 from qladder.runners.groups import Group, groups
+from qladder.runners.references import Reference, find_references
 from qladder.runners.runs import LeftOut, RunSummary
 from qladder.runners.summaries import markdown, spreadsheets
 from qladder.runners.wording import duration, headline, number, sentence, span
@@ -32,13 +33,15 @@ def write_report(
     *,
     mix_protocols: bool = False,
     comparison: Comparison | None = None,
+    references: Sequence[str] = (),
 ) -> Path:
     """Writes the page to `out`, or to `report.html` in it where `out` is not an `.html` file; returns its path.
 
     Beside it, in a folder of the page's name and `-data`, the same as `summary.md`, `results.json`, `curves.svg` and as
     CSV: `scores`, `pairs`, `overall`, `runs`, `curves`.
 
-    `comparison` is what `compare` says of these runs, where it is known already.
+    `comparison` is what `compare` says of these runs, where it is known already; `references` are laid over them (see
+    `find_references`).
 
     Raises:
         UserError: protocols that do not compare (see `compare`), or a place that cannot be written to.
@@ -47,7 +50,8 @@ def write_report(
 
     comparison = comparison or compare(runs, left_out, mix_protocols=mix_protocols)
     grouped = groups(runs, mix_protocols=mix_protocols)
-    styles = colours(grouped)
+    published = find_references(references, list(dict.fromkeys(group.env for group in grouped)))
+    styles = colours(grouped, published)
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template.filters.update(number=lambda x: _signed(number(x)), span=lambda x: _signed(span(x)), duration=duration)
     page = template.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
@@ -55,7 +59,7 @@ def write_report(
     html = page.render(
         title=title,
         overview=_overview(comparison),
-        sections=_sections(comparison, grouped, styles),
+        sections=_sections(comparison, grouped, styles, published),
         multiples=_multiples(grouped, styles),
         together=comparison.overall,
         profiles=_profiles(comparison, styles),
@@ -93,15 +97,18 @@ def facts(manifests: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]
     return [(key, list(seen)) for key, seen in values.items() if len(seen) <= 4 and key not in COMMAND_KEYS]
 
 
-def _sections(comparison: Comparison, grouped: Sequence[Group], styles: dict[str, Style]) -> list[dict[str, Any]]:
+def _sections(
+    comparison: Comparison, grouped: Sequence[Group], styles: dict[str, Style], published: Sequence[Reference]
+) -> list[dict[str, Any]]:
     """What the page shows of each environment."""
     sections: list[dict[str, Any]] = []
     for i, env in enumerate(dict.fromkeys(s.env for s in comparison.scores)):
         scores = sorted((s for s in comparison.scores if s.env == env), key=lambda s: (-s.central[1], -s.seeds))
         pairs = [p for p in comparison.pairs if p.env == env]
         members = [g for g in grouped if g.env == env]
+        theirs = [reference for reference in published if reference.env == env]
         figures = [
-            clock_svg(members, clock, styles, WIDE, f"f{i}-{j}-")
+            clock_svg(members, clock, styles, WIDE, f"f{i}-{j}-", published=theirs)
             for j, clock in enumerate(CLOCKS if any(run.curve for g in members for run in g.runs) else ())
         ]
         human = any(s.human_normalized is not None for s in scores)
@@ -116,6 +123,7 @@ def _sections(comparison: Comparison, grouped: Sequence[Group], styles: dict[str
                 "pairs": pairs,
                 "protocols": sorted({f"{s.protocol} ({s.protocol_hash})" for s in scores}),
                 "figures": figures,
+                "published": [(reference, other_protocol(reference, members)) for reference in theirs],
                 "has_human": human,
                 "has_optimum": optimum,
             }

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from qladder.envs.errors import UserError
 from qladder.runners.command_line import STATUS, Json, flags, print_json
@@ -94,15 +94,20 @@ def report(
     out: Path | None = None,
     delta: float = 0.0,
     mix_protocols: bool = False,
+    reference: UseAppendAction[list[str]] = [],  # noqa: B006
     json: Json = False,
 ) -> None:
     """Write the HTML report of run folders; never trains.
+
+    Beside the page a folder holds the same as Markdown, CSV, JSON and SVG.
 
     Args:
         folders: Run folders, or folders of them.
         out: Folder or .html file of the report; by default the first folder.
         delta: The smallest difference of returns that matters; agents that differ by less are equivalent.
         mix_protocols: Show runs of different protocols together, labelled.
+        reference: Published figures to lay over: TABLE or TABLE:AGENT (qladder list references), or a file: Dopamine's
+            JSON, DQN Zoo's CSV, monitor.csv, an event file; ENV=FILE where it does not tell its environment.
     """
     from qladder.runners.compare import compare as job
     from qladder.runners.report import write_report
@@ -112,7 +117,14 @@ def report(
     runs, left_out = find_runs(folders)
     _check_delta(delta)
     comparison = job(runs, left_out, mix_protocols=mix_protocols, delta=delta)
-    path = write_report(runs, out or folders[0], left_out=left_out, mix_protocols=mix_protocols, comparison=comparison)
+    path = write_report(
+        runs,
+        out or folders[0],
+        left_out=left_out,
+        mix_protocols=mix_protocols,
+        comparison=comparison,
+        references=reference,
+    )
     if json:
         print_json({"out": str(path.parent), "report": str(path), **comparison.to_json()})
     else:

@@ -179,7 +179,7 @@ def read_metrics(folder: Path | str) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line) if line else None
-        except ValueError:
+        except (ValueError, RecursionError):
             record = line
         if isinstance(record, dict):
             records.append(record)
@@ -209,7 +209,7 @@ def _manifest(file: Path) -> dict[str, Any]:
         return {}
     try:
         manifest = json.loads(_bytes(file))
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UserError(f"{file}: not valid JSON ({e})") from None
     if not isinstance(manifest, dict):
         raise UserError(f"{file}: not a JSON object")
