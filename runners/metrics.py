@@ -75,6 +75,14 @@ class Metrics:
                 self._lost_board(error)
         return record
 
+    def describe(self, event: Any) -> None:
+        """What TensorBoard alone gets, at the start of a run."""
+        if self._board is not None:
+            try:
+                self._board.add_event(event)
+            except OSError as error:
+                self._lost_board(error)
+
     def mark(self) -> dict[str, Any]:
         """How much was written so far, all of it on the disk now, and its SHA-256; StorageError where it is not."""
         try:

@@ -24,7 +24,12 @@ from qladder.runners.settings import Table, defaults, merge, read_toml
 
 def run_name(config: Config) -> str:
     """`<label>__<env>__s<seed>` with everything that a folder's name may not hold replaced."""
-    return "__".join(re.sub(r"[^\w.-]+", "-", part) for part in (config.label, config.env.id, f"s{config.run.seed}"))
+    return "__".join(safe_name(part) for part in (config.label, config.env.id, f"s{config.run.seed}"))
+
+
+def safe_name(text: str) -> str:
+    """With everything replaced that the name of a folder may not hold."""
+    return re.sub(r"[^\w.-]+|^\.+$", "-", text)
 
 
 def open_folder(path: Path, *, resume: bool) -> None:

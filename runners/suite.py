@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import UserError
+from qladder.runners.board import write_seeds
 from qladder.runners.compare import Comparison, compare
 from qladder.runners.figures import curves_figure
+from qladder.runners.groups import groups
 from qladder.runners.jobs import Crew, Job
 from qladder.runners.memory import available
 from qladder.runners.progress import say
@@ -104,7 +106,9 @@ def run_suite(
     report = write_report(found.runs, folder, title, comparison=comparison) if found else None
     passed = _passed(suite, all_jobs)
     if found:
-        curves_figure(found.runs, folder / "curves.png")
+        if any(run.curve for run in found.runs):
+            curves_figure(found.runs, folder / "curves.png")
+        write_seeds(groups(found.runs), folder)
         write_json(folder / "results.json", _results(name, comparison, passed, finished))
     return SuiteResult(
         folder, report, comparison, [{"run": str(run), "reason": reason} for run, reason in failed.items()], passed

@@ -12,6 +12,7 @@ import numpy as np
 from qladder.envs.errors import EnvironmentFaultError, HangError, StorageError, UserError
 from qladder.runners import checkpoint
 from qladder.runners.alarms import Alarms
+from qladder.runners.board import settings_event
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import (
     Policy,
@@ -136,6 +137,8 @@ class _Run:
         self._seconds_before: float = 0.0 if saved is None else saved["seconds"]
         mark = None if saved is None else saved["metrics"]
         self._metrics = Metrics(self._folder, keep_until=session.agent_steps if resume else None, mark=mark)
+        if saved is None:
+            self._metrics.describe(settings_event(self._config))
         checkpoint.drop_after(self._folder, session.agent_steps)
         self._curve = []
         for line in read_metrics(self._folder):
