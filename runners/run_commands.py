@@ -133,9 +133,12 @@ def plan(
         )
         raise UserError(f"{strange[0]}: {whole}")
     if of_whom is of_run:
+        from qladder.runners.config import agent_names
         from qladder.runners.suite import PROBE
         from qladder.runners.suite_plan import Asked, lines, plan_suite
 
+        if agent in agent_names():
+            raise UserError(f"plan {agent}: the environment is missing, e.g. qladder plan {agent} CartPole-v1")
         asked = Asked(str(agent), seeds, jobs, out, "1/1" if shard is None else shard)
         result = plan_suite(asked, PROBE if seconds is None else seconds)
         told = lines(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from processes import OUTSIDE, environment, qladder
 
@@ -118,6 +120,56 @@ def test_a_run_that_is_killed_is_marked_and_gone_on_with_on_request(tmp_path: Pa
 
 def outcome_of(run: Path) -> Any:
     return json.loads((run / "summary.json").read_text())["evaluation"]
+
+
+MANY = """
+summary = "24 runs"
+seeds = 3
+[[task]]
+agent = ["q-learning", "sarsa", "double-q-learning"]
+env = ["Taxi-v4", "CliffWalking-v1"]
+steps = 60_000
+settings.run = { episodes = "none", checkpoint_every = 5_000, log_every = 2_000 }
+[[task]]
+agent = "dqn"
+env = ["CartPole-v1", "Acrobot-v1"]
+steps = 1_500
+settings.run = { learning_starts = 200, log_every = 100, checkpoint_every = 300 }
+settings.replay.capacity = 1_000
+"""
+
+
+@pytest.mark.slow
+def test_ten_random_kills_of_jobs_and_of_the_suite_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(MANY)
+    assert len(jobs_of(load_suite(str(tmp_path / "s.toml")), tmp_path)) == 24
+    whole = qladder("suite", "s.toml", "--jobs", "2", "--out", "whole", cwd=tmp_path, timeout=600)
+    assert whole.returncode == 0, whole.stderr
+    rng = np.random.default_rng(0)
+    out, arguments = tmp_path / "o", ("s.toml", "--jobs", "2", "--out", "o", "--retries", "20")
+
+    def at_work() -> list[int]:
+        runs = [run for run in out.glob("*__s*") if (run / ".lock").exists() and not (run / "summary.json").exists()]
+        found = [int((run / ".lock").read_text().split()[1]) for run in runs]
+        return [pid for pid in found if Path(f"/proc/{pid}").exists()]
+
+    suite = began(*arguments, cwd=tmp_path)
+    for kill in range(10):
+        wait_for(lambda suite=suite: bool(at_work()) or suite.poll() is not None)  # type: ignore[misc]
+        time.sleep(rng.uniform(0, 1))
+        assert suite.poll() is None, "the suite was over before it was killed ten times"
+        if kill % 3 == 2:
+            suite.kill()
+            suite.communicate()
+            suite = began(*arguments, cwd=tmp_path)
+        elif pids := at_work():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pids[rng.integers(len(pids))], signal.SIGKILL)
+    _, said = suite.communicate(timeout=600)
+    assert suite.returncode == 0, said
+    manifests = [json.loads(path.read_text()) for path in out.glob("*__s*/manifest.json")]
+    assert sum("resumed" in manifest for manifest in manifests) >= 3
+    assert outcome(out) == outcome(tmp_path / "whole")
 
 
 def test_what_fails_every_time_is_tried_as_often_as_was_asked(tmp_path: Path) -> None:
