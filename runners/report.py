@@ -14,8 +14,10 @@ from qladder.runners.compare import MARKS, Comparison, compare
 from qladder.runners.curves import CLOCKS
 from qladder.runners.figures import Style, clock_svg, colours, curves_figure, other_protocol, profile_svg
 from qladder.runners.groups import Group, groups
+from qladder.runners.reach import Reached, reached
 from qladder.runners.references import Reference, find_references
 from qladder.runners.runs import LeftOut, RunSummary
+from qladder.runners.scales import scale
 from qladder.runners.summaries import markdown, spreadsheets
 from qladder.runners.wording import duration, headline, number, sentence, span
 
@@ -34,6 +36,7 @@ def write_report(
     mix_protocols: bool = False,
     comparison: Comparison | None = None,
     references: Sequence[str] = (),
+    marks: Mapping[str, float] | None = None,
 ) -> Path:
     """Writes the page to `out`, or to `report.html` in it where `out` is not an `.html` file; returns its path.
 
@@ -41,7 +44,8 @@ def write_report(
     CSV: `scores`, `pairs`, `overall`, `runs`, `curves`.
 
     `comparison` is what `compare` says of these runs, where it is known already; `references` are laid over them (see
-    `find_references`).
+    `find_references`). `marks` are returns by environment, when they are first reached is told; where an environment is
+    not among them, what counts as solved, or as a human.
 
     Raises:
         UserError: protocols that do not compare (see `compare`), or a place that cannot be written to.
@@ -52,6 +56,8 @@ def write_report(
     grouped = groups(runs, mix_protocols=mix_protocols)
     published = find_references(references, list(dict.fromkeys(group.env for group in grouped)))
     styles = colours(grouped, published)
+    known = {group.env: one.mark for group in grouped if (one := scale(group.env)) is not None}
+    first = reached(grouped, {**known, **(marks or {})})
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template.filters.update(number=lambda x: _signed(number(x)), span=lambda x: _signed(span(x)), duration=duration)
     page = template.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
@@ -59,7 +65,7 @@ def write_report(
     html = page.render(
         title=title,
         overview=_overview(comparison),
-        sections=_sections(comparison, grouped, styles, published),
+        sections=_sections(comparison, grouped, styles, published, first),
         multiples=_multiples(grouped, styles),
         together=comparison.overall,
         profiles=_profiles(comparison, styles),
@@ -69,12 +75,13 @@ def write_report(
         colour={label: style[0] for label, style in styles.items()},
         clocks=[clock.name for clock in CLOCKS],
         sentence=sentence,
+        times=_times,
         facts=facts([run.manifest for run in scored]),
         runs=[(run, _command(run.manifest)) for run in scored],
     )
     path = Path(out) if Path(out).suffix == ".html" else Path(out) / "report.html"
     data = path.with_name(f"{path.stem}-data")
-    beside = {f"{name}.csv": text for name, text in spreadsheets(comparison, grouped).items()}
+    beside = {f"{name}.csv": text for name, text in spreadsheets(comparison, grouped, first).items()}
     beside["summary.md"] = markdown(comparison, title, facts([run.manifest for run in scored]))
     beside["results.json"] = json.dumps(comparison.to_json(), indent=1)
     for name, text in beside.items():
@@ -98,7 +105,11 @@ def facts(manifests: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]
 
 
 def _sections(
-    comparison: Comparison, grouped: Sequence[Group], styles: dict[str, Style], published: Sequence[Reference]
+    comparison: Comparison,
+    grouped: Sequence[Group],
+    styles: dict[str, Style],
+    published: Sequence[Reference],
+    first: Sequence[Reached],
 ) -> list[dict[str, Any]]:
     """What the page shows of each environment."""
     sections: list[dict[str, Any]] = []
@@ -123,6 +134,7 @@ def _sections(
                 "pairs": pairs,
                 "protocols": sorted({f"{s.protocol} ({s.protocol_hash})" for s in scores}),
                 "figures": figures,
+                "reached": sorted((r for r in first if r.env == env), key=_sooner),
                 "published": [(reference, other_protocol(reference, members)) for reference in theirs],
                 "has_human": human,
                 "has_optimum": optimum,
@@ -143,6 +155,21 @@ def _multiples(grouped: Sequence[Group], styles: dict[str, Style]) -> list[tuple
         (env, [clock_svg(some, clock, styles, NARROW, f"s{i}-{j}-", each_seed=False) for j, clock in enumerate(CLOCKS)])
         for i, (env, some) in enumerate(by_env.items())
     ]
+
+
+def _sooner(row: Reached) -> tuple[float, int]:
+    steps = row.median["agent_steps"]
+    return (float("inf") if steps is None else steps, -row.reached)
+
+
+def _times(row: Reached, clock: str) -> str:
+    """The median and its interval in words."""
+    form = duration if clock == "seconds" else "{:,.0f}".format
+    middle, (low, high) = row.median[clock], row.interval[clock]
+    told = "later" if middle is None else form(middle)
+    if low is None:
+        return told
+    return f"{told} [{form(low)}, {'later' if high is None else form(high)}]"
 
 
 def _profiles(comparison: Comparison, styles: dict[str, Style]) -> str:

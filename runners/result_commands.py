@@ -95,6 +95,7 @@ def report(
     delta: float = 0.0,
     mix_protocols: bool = False,
     reference: UseAppendAction[list[str]] = [],  # noqa: B006
+    mark: float | None = None,
     json: Json = False,
 ) -> None:
     """Write the HTML report of run folders; never trains.
@@ -108,12 +109,15 @@ def report(
         mix_protocols: Show runs of different protocols together, labelled.
         reference: Published figures to lay over: TABLE or TABLE:AGENT (qladder list references), or a file: Dopamine's
             JSON, DQN Zoo's CSV, monitor.csv, an event file; ENV=FILE where it does not tell its environment.
+        mark: Tell when this return is first reached; by default what counts as solved, or as a human.
     """
     from qladder.runners.compare import compare as job
     from qladder.runners.report import write_report
     from qladder.runners.runs import find_runs
 
     _some(folders, "report DIR")
+    if mark is not None and not abs(mark) < float("inf"):
+        raise UserError(f"--mark {mark:g}: must be a finite number")
     runs, left_out = find_runs(folders)
     _check_delta(delta)
     comparison = job(runs, left_out, mix_protocols=mix_protocols, delta=delta)
@@ -124,6 +128,7 @@ def report(
         mix_protocols=mix_protocols,
         comparison=comparison,
         references=reference,
+        marks=None if mark is None else {run.env: mark for run in runs},
     )
     if json:
         print_json({"out": str(path.parent), "report": str(path), **comparison.to_json()})

@@ -159,8 +159,12 @@ def read_run(folder: Path | str) -> RunSummary:
         key = ".".join(str(part) for part in first["loc"])
         where = f"'{key}': " if key else ""
         raise UserError(f"{file}: {where}{first['msg'][:1].lower()}{first['msg'][1:]}") from None
-    env = f"{run.env} ({run.variant})" if run.variant else run.env
-    return replace(run, env=env, folder=folder, manifest=_manifest(folder / "manifest.json"))
+    return replace(run, env=env_name(run.env, run.variant), folder=folder, manifest=_manifest(folder / "manifest.json"))
+
+
+def env_name(id: str, variant: str) -> str:
+    """What comparisons call an environment: a variant is another one."""
+    return f"{id} ({variant})" if variant else id
 
 
 def read_metrics(folder: Path | str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from qladder.runners.memory import available
 from qladder.runners.progress import say
 from qladder.runners.report import write_report
 from qladder.runners.run_folder import write_json
-from qladder.runners.runs import find_runs
+from qladder.runners.runs import env_name, find_runs
 from qladder.runners.settings import Table
 from qladder.runners.suite_file import Suite
 from qladder.runners.suite_plan import Asked, ask_plan, lines
@@ -103,7 +103,12 @@ def run_suite(
     found = find_runs([job.folder for job in finished]) if finished else None
     comparison = compare(*found, delta=suite.delta) if found else compare([])
     title = f"qladder suite {Path(name).stem}"
-    report = write_report(found.runs, folder, title, comparison=comparison) if found else None
+    marks = {
+        env_name(job.config.env.id, job.config.env.variant): job.task.at_least
+        for job in all_jobs
+        if job.task.at_least is not None
+    }
+    report = write_report(found.runs, folder, title, comparison=comparison, marks=marks) if found else None
     passed = _passed(suite, all_jobs)
     if found:
         if any(run.curve for run in found.runs):

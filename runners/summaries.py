@@ -11,6 +11,7 @@ from typing import Any
 
 from qladder.runners.compare import Comparison
 from qladder.runners.groups import Group
+from qladder.runners.reach import Reached
 from qladder.runners.wording import headline, number, sentence, span
 
 
@@ -55,13 +56,23 @@ def markdown(comparison: Comparison, title: str, facts: Sequence[tuple[str, list
     return "\n\n".join(parts) + "\n"
 
 
-def spreadsheets(comparison: Comparison, grouped: Sequence[Group]) -> dict[str, str]:
-    """CSV by name: `scores`, `pairs`, `overall`, `runs` (one row each) and `curves` (one for each evaluation)."""
+def spreadsheets(comparison: Comparison, grouped: Sequence[Group], first: Sequence[Reached]) -> dict[str, str]:
+    """CSV by name: `scores`, `pairs`, `overall`, `reached`, `runs` (a row each), `curves` (one for each evaluation)."""
     runs = [(group.label, run) for group in grouped for run in group.runs]
     return {
         "scores": _csv(_flat(asdict(s)) for s in comparison.scores),
         "pairs": _csv(_flat(asdict(p)) for p in comparison.pairs),
         "overall": _csv(_flat(asdict(o)) for o in comparison.overall),
+        "reached": _csv(
+            {"agent": r.agent, "env": r.env, "mark": r.mark, "seeds": r.seeds, "reached": r.reached}
+            | {f"median_{clock}": value for clock, value in r.median.items()}
+            | {
+                f"{end}_{clock}": value[i]
+                for clock, value in r.interval.items()
+                for i, end in enumerate(("low", "high"))
+            }
+            for r in first
+        ),
         "runs": _csv(
             {
                 "agent": label,

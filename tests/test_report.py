@@ -129,6 +129,35 @@ def test_the_numbers_as_csv_and_markdown(tmp_path: Path) -> None:
     assert ElementTree.parse(data / "curves.svg").getroot().tag.endswith("svg")
 
 
+def test_when_a_mark_is_first_reached_is_told(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "CartPole-v1", [500] * 6 + [400] * 4)
+    write_seeds(tmp_path, "b", "CartPole-v1", [1001] * 4 + [100] * 6)
+    write_seeds(tmp_path, "c", "CartPole-v1", [1001] * 10)
+    write_seeds(tmp_path, "a", "Unknown-v0", [500] * 6)
+    runs = find_runs([tmp_path]).runs
+    rows = {
+        row[0]: row[1:] for row in Page(write_report(runs, tmp_path / "out").read_text("utf-8")).rows if len(row) == 6
+    }
+    assert rows["a"] == [
+        "6 of 10",
+        "1,000 [1,000, later]",
+        "4,000 [4,000, later]",
+        "250 [250, later]",
+        "10 s [10 s, later]",
+    ]
+    assert rows["b"] == [
+        "4 of 10",
+        "later [500, later]",
+        "later [2,000, later]",
+        "later [125, later]",
+        "later [5.0 s, later]",
+    ]
+    assert rows["c"][:2] == ["10 of 10", "500 [500, 500]"]
+    page = Page(write_report(runs, tmp_path / "out", marks={"Unknown-v0": 250.0}).read_text("utf-8"))
+    assert "First at 250.0" in page.text
+    assert ["a", "6 of 6", "500 [500, 500]"] in [row[:3] for row in page.rows]
+
+
 def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
     write_seeds(tmp_path, "a", "X", [1, 2, 3])
     write_seeds(tmp_path, "a", "Y", [1])
