@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from qladder.runners.config import agent_entry, resolve
@@ -19,13 +20,23 @@ def diff(a: str, b: str, env: str) -> dict[str, Any]:
     Raises:
         UserError: an unknown agent, or settings that cannot be had on this environment.
     """
-    one, other = (_flat(resolve(name, env, {}).table()) for name in (a, b))
-    fields = {
-        name: {a: one.get(name, ABSENT), b: other.get(name, ABSENT)}
-        for name in dict.fromkeys([*one, *other])
-        if name != "agent.name" and one.get(name, ABSENT) != other.get(name, ABSENT)
-    }
+    fields = differing({name: resolve(name, env, {}).table() for name in (a, b)})
+    fields.pop("agent.name", None)
     return {"a": a, "b": b, "env": env, "same_class": agent_entry(a).cls == agent_entry(b).cls, "fields": fields}
+
+
+def differing(tables: Mapping[str, Table]) -> dict[str, dict[str, Any]]:
+    """Of settings by name, the fields that are not the same in all: for each, what it is in which."""
+    flat = {name: _flat(table) for name, table in tables.items()}
+    told = {
+        field: {name: table.get(field, ABSENT) for name, table in flat.items()}
+        for field in dict.fromkeys(field for table in flat.values() for field in table)
+    }
+    return {
+        field: values
+        for field, values in told.items()
+        if any(v != next(iter(values.values())) for v in values.values())
+    }
 
 
 def print_diff(told: Mapping[str, Any]) -> None:
@@ -37,7 +48,7 @@ def print_diff(told: Mapping[str, Any]) -> None:
     a, b = told["a"], told["b"]
     box = Box("field", a, b, box=None, header_style="bold")
     for name, values in told["fields"].items():
-        box.add_row(name, _text(values[a]), _text(values[b]))
+        box.add_row(name, setting_text(values[a]), setting_text(values[b]))
     console.print(f"{a} and {b} on {told['env']}" + ("" if told["same_class"] else ", which are different programs"))
     console.print(box if told["fields"] else "no field differs")
 
@@ -53,7 +64,8 @@ def _flat(table: Table, above: str = "") -> Table:
     return flat
 
 
-def _text(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """A setting for people."""
     if isinstance(value, Mapping):
         if value["start"] == value["end"]:
             return f"{value['start']:g}"

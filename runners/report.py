@@ -12,12 +12,14 @@ from typing import Any
 from qladder.envs.errors import UserError
 from qladder.runners.compare import MARKS, Comparison, compare
 from qladder.runners.curves import CLOCKS
+from qladder.runners.diff import differing, setting_text
 from qladder.runners.figures import Style, clock_svg, colours, curves_figure, other_protocol, profile_svg
 from qladder.runners.groups import Group, groups
 from qladder.runners.reach import Reached, reached
 from qladder.runners.references import Reference, find_references
 from qladder.runners.runs import LeftOut, RunSummary
 from qladder.runners.scales import scale
+from qladder.runners.settings import read_toml
 from qladder.runners.summaries import markdown, spreadsheets
 from qladder.runners.wording import duration, headline, number, sentence, span
 
@@ -76,6 +78,7 @@ def write_report(
         clocks=[clock.name for clock in CLOCKS],
         sentence=sentence,
         times=_times,
+        setting=setting_text,
         facts=facts([run.manifest for run in scored]),
         runs=[(run, _command(run.manifest)) for run in scored],
     )
@@ -134,6 +137,7 @@ def _sections(
                 "pairs": pairs,
                 "protocols": sorted({f"{s.protocol} ({s.protocol_hash})" for s in scores}),
                 "figures": figures,
+                "settings": _settings(members),
                 "reached": sorted((r for r in first if r.env == env), key=_sooner),
                 "published": [(reference, other_protocol(reference, members)) for reference in theirs],
                 "has_human": human,
@@ -155,6 +159,14 @@ def _multiples(grouped: Sequence[Group], styles: dict[str, Style]) -> list[tuple
         (env, [clock_svg(some, clock, styles, NARROW, f"s{i}-{j}-", each_seed=False) for j, clock in enumerate(CLOCKS)])
         for i, (env, some) in enumerate(by_env.items())
     ]
+
+
+def _settings(members: Sequence[Group]) -> dict[str, dict[str, Any]]:
+    """What differs between the agents, from their runs' own settings, where they are there."""
+    files = {group.label: group.runs[0].folder / "config.toml" for group in members}
+    tables = {label: read_toml(file) for label, file in files.items() if file.is_file()}
+    told = differing(tables)
+    return {field: values for field, values in told.items() if field not in ("run.seed", "run.label")}
 
 
 def _sooner(row: Reached) -> tuple[float, int]:

@@ -15,11 +15,13 @@ from PIL import Image
 from run_folders import summary, write_run, write_seeds
 
 from qladder.envs.errors import UserError
+from qladder.runners import train
 from qladder.runners.compare import compare
 from qladder.runners.curves import CLOCKS, Clock, aggregate
 from qladder.runners.figures import spread
 from qladder.runners.report import curves_figure, facts, write_report
 from qladder.runners.runs import find_runs
+from qladder.runners.settings import merge
 from qladder.runners.wording import duration, headline
 
 EVIL = "<script>alert(1)</script>"
@@ -156,6 +158,19 @@ def test_when_a_mark_is_first_reached_is_told(tmp_path: Path) -> None:
     page = Page(write_report(runs, tmp_path / "out", marks={"Unknown-v0": 250.0}).read_text("utf-8"))
     assert "First at 250.0" in page.text
     assert ["a", "6 of 6", "500 [500, 500]"] in [row[:3] for row in page.rows]
+
+
+def test_what_differs_between_the_agents_is_told(tmp_path: Path) -> None:
+    settings = {"run": {"steps": 60, "threads": 1, "eval_every": 1000}}
+    for agent in ("q-learning", "sarsa"):
+        for seed in (0, 1):
+            table = merge(settings, {"run": {"seed": seed}, "agent": {"gamma": 0.9 if agent == "sarsa" else 0.8}})
+            train(agent, "FrozenLake-v1", settings=table, out=tmp_path)
+    page = Page(report(tmp_path))
+    assert ["setting", "q-learning", "sarsa"] in page.rows
+    assert ["agent.gamma", "0.8", "0.9"] in page.rows
+    assert ["agent.name", "q-learning", "sarsa"] in page.rows
+    assert not [row for row in page.rows if row[0] in ("run.seed", "run.steps", "env.id")]
 
 
 def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
