@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from qladder.envs.errors import UserError
+from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.runners.compare import MARKS, Comparison, compare
 from qladder.runners.curves import CLOCKS
 from qladder.runners.diff import differing, setting_text
@@ -39,6 +41,7 @@ def write_report(
     comparison: Comparison | None = None,
     references: Sequence[str] = (),
     marks: Mapping[str, float] | None = None,
+    gifs: bool = False,
 ) -> Path:
     """Writes the page to `out`, or to `report.html` in it where `out` is not an `.html` file; returns its path.
 
@@ -47,7 +50,8 @@ def write_report(
 
     `comparison` is what `compare` says of these runs, where it is known already; `references` are laid over them (see
     `find_references`). `marks` are returns by environment, when they are first reached is told; where an environment is
-    not among them, what counts as solved, or as a human.
+    not among them, what counts as solved, or as a human. With `gifs` each agent is recorded for an episode: the run in
+    the middle of its seeds by score.
 
     Raises:
         UserError: protocols that do not compare (see `compare`), or a place that cannot be written to.
@@ -68,6 +72,7 @@ def write_report(
         title=title,
         overview=_overview(comparison),
         sections=_sections(comparison, grouped, styles, published, first),
+        films={(group.env, group.label): _film(group) for group in grouped} if gifs else {},
         multiples=_multiples(grouped, styles),
         together=comparison.overall,
         profiles=_profiles(comparison, styles),
@@ -167,6 +172,21 @@ def _settings(members: Sequence[Group]) -> dict[str, dict[str, Any]]:
     tables = {label: read_toml(file) for label, file in files.items() if file.is_file()}
     told = differing(tables)
     return {field: values for field, values in told.items() if field not in ("run.seed", "run.label")}
+
+
+def _film(group: Group) -> tuple[str, str]:
+    """A recording as a data URL, and what came of the episode; an empty URL, and why, where there is none."""
+    from qladder.runners.watch import watch
+
+    run = sorted(group.runs, key=lambda run: run.evaluation.mean if run.evaluation else 0.0)[len(group.runs) // 2]
+    with tempfile.TemporaryDirectory(prefix="qladder-film-") as place:
+        file = Path(place) / "film.gif"
+        try:
+            told = watch(run.folder, record=file)
+        except (UserError, EnvironmentFaultError) as error:
+            return "", str(error)
+        url = f"data:image/gif;base64,{b64encode(file.read_bytes()).decode()}"
+    return url, f"seed {run.seed}: {number(told['returns'][0])}"
 
 
 def _sooner(row: Reached) -> tuple[float, int]:

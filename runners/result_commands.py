@@ -96,6 +96,7 @@ def report(
     mix_protocols: bool = False,
     reference: UseAppendAction[list[str]] = [],  # noqa: B006
     mark: float | None = None,
+    gifs: bool = False,
     json: Json = False,
 ) -> None:
     """Write the HTML report of run folders; never trains.
@@ -109,6 +110,7 @@ def report(
         mix_protocols: Show runs of different protocols together, labelled.
         reference: Published figures to lay over: TABLE or TABLE:AGENT (qladder list references), or a file: Dopamine's
             JSON, DQN Zoo's CSV, monitor.csv, an event file; ENV=FILE where it does not tell its environment.
+        gifs: Record an episode of each agent into the page.
         mark: Tell when this return is first reached; by default what counts as solved, or as a human.
     """
     from qladder.runners.compare import compare as job
@@ -128,6 +130,7 @@ def report(
         mix_protocols=mix_protocols,
         comparison=comparison,
         references=reference,
+        gifs=gifs,
         marks=None if mark is None else {run.env: mark for run in runs},
     )
     if json:

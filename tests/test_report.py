@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
+from base64 import b64decode
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -171,6 +174,23 @@ def test_what_differs_between_the_agents_is_told(tmp_path: Path) -> None:
     assert ["agent.gamma", "0.8", "0.9"] in page.rows
     assert ["agent.name", "q-learning", "sarsa"] in page.rows
     assert not [row for row in page.rows if row[0] in ("run.seed", "run.steps", "env.id")]
+
+
+def test_agents_can_be_seen_at_play_or_why_not(tmp_path: Path) -> None:
+    train("random", "FrozenLake-v1", settings={"run": {"steps": 60}}, out=tmp_path)
+    write_seeds(tmp_path, "b", "FrozenLake-v1", [1, 2])
+    runs = find_runs([tmp_path]).runs
+    runs = [run for run in runs if run.agent == "random"] + [
+        replace(run, protocol=runs[0].protocol) for run in runs if run.agent == "b"
+    ]
+    page = Page(write_report(runs, tmp_path / "out", gifs=True).read_text("utf-8"))
+    [film] = [value for key, value in page.attributes if key == "src"]
+    kind, data = film.split(",")
+    assert kind == "data:image/gif;base64"
+    with Image.open(io.BytesIO(b64decode(data))) as gif:
+        assert gif.n_frames > 1
+    assert "seed 0: " in page.text
+    assert "is not a run folder: it holds no config.toml" in page.text
 
 
 def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
