@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
 from qladder.envs.errors import UserError
+from qladder.runners.axes import End, label_ends, plain_axes
 from qladder.runners.curves import CLOCKS, Clock, aggregate
 from qladder.runners.groups import Group, groups
 from qladder.runners.references import Reference
 from qladder.runners.runs import RunSummary
 from qladder.runners.stats import Floats
+from qladder.runners.svg import AGENT, INK, MUTED, inline
 from qladder.runners.wording import number
 
 if TYPE_CHECKING:
@@ -23,12 +23,9 @@ if TYPE_CHECKING:
 
 Style = tuple[str, int]  # a colour and which of the dash patterns
 
-AGENT = "agent-"
-
 PALETTE = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#aa4499", "#33bbee", "#888888")
 """Told apart with any colour vision: Paul Tol's "vibrant" scheme (2021), its magenta exchanged for his muted purple."""
 DASHES = ((0.0, ()), (0.0, (6, 2)), (0.0, (2, 1.5)), (0.0, (6, 2, 1.5, 2)))
-INK, MUTED, RULE = "#1f2328", "#6a7078", "#dde0e4"
 FEW = 5
 """Up to this many seeds each is drawn as a thin line."""
 UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
@@ -76,7 +73,7 @@ def clock_svg(
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     names = ", ".join(g.label for g in grouped)
-    return _inline(file.getvalue(), prefix, f"Mean return of {names} on {grouped[0].env} over {clock.name}")
+    return inline(file.getvalue(), prefix, f"Mean return of {names} on {grouped[0].env} over {clock.name}")
 
 
 def profile_svg(
@@ -99,16 +96,16 @@ def profile_svg(
             axes.step(marks, share, where="post", color=colour, linestyle=DASHES[dash], linewidth=2, gid=gid)
         axes.set_ylim(-0.04, 1.04)
         axes.set_xlim(marks[0], marks[-1])
-        _plain_axes(axes, "normalised score", "share of seeds above it")
+        plain_axes(axes, "normalised score", "share of seeds above it")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         ends = [
             End(float(marks[-1]), share[-1], _short(label), styles[label][0], agent_class(label, styles))
             for label, share in shares.items()
         ]
-        _label_ends(axes, ends)
+        label_ends(axes, ends)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return _inline(file.getvalue(), prefix, f"Performance profiles of {', '.join(shares)}")
+    return inline(file.getvalue(), prefix, f"Performance profiles of {', '.join(shares)}")
 
 
 def curves_figure(runs: Sequence[RunSummary], path: Path | str, *, mix_protocols: bool = False) -> Path:
@@ -150,38 +147,6 @@ def plain_style() -> AbstractContextManager[None]:
     from matplotlib import style
 
     return style.context(["default", {"svg.fonttype": "none", "svg.hashsalt": "qladder"}])
-
-
-def _inline(svg: bytes, prefix: str, description: str) -> str:
-    """A standalone picture made fit to stand among others in a page: own ids, no style sheet, the page's colours."""
-    name = "{http://www.w3.org/2000/svg}"
-    link = "{http://www.w3.org/1999/xlink}href"
-    ElementTree.register_namespace("", name[1:-1])
-    ElementTree.register_namespace("xlink", link[1:-5])
-    root = ElementTree.fromstring(svg)
-    for element in root.iter():
-        if (whose := element.get("id", "")).startswith(AGENT):
-            element.set("class", whose)
-            del element.attrib["id"]
-        for child in [c for c in element if c.tag in (f"{name}style", f"{name}metadata")]:
-            element.remove(child)
-        for key, value in element.attrib.items():
-            if key == "d":
-                element.set(key, re.sub(r"(\.\d\d)\d+", r"\1", value))
-            elif key == "id":
-                element.set(key, prefix + value)
-            elif key == link:
-                element.set(key, value.replace("#", f"#{prefix}"))
-            else:
-                value = value.replace("url(#", f"url(#{prefix}")
-                for colour, variable in ((INK, "--ink"), (MUTED, "--muted"), (RULE, "--rule")):
-                    value = value.replace(colour, f"var({variable})")
-                element.set(key, value)
-    for key in ("width", "height", "version"):
-        root.attrib.pop(key, None)
-    root.set("role", "img")
-    root.set("aria-label", description)
-    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _short(label: str) -> str:
@@ -273,7 +238,7 @@ def _draw(
         margin = 0.06 * (high - low) or 0.5
         axes.set_ylim(low - margin, high + margin)
     _dress(axes, clock, longest, unit, unit_name)
-    _label_ends(axes, ends)
+    label_ends(axes, ends)
 
 
 def _dress(axes: Axes, clock: Clock, longest: float, unit: float, unit_name: str) -> None:
@@ -285,81 +250,8 @@ def _dress(axes: Axes, clock: Clock, longest: float, unit: float, unit_name: str
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if not clock.is_time:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    _plain_axes(axes, f"{clock.name} ({unit_name})" if unit_name else clock.name, "mean return")
+    plain_axes(axes, f"{clock.name} ({unit_name})" if unit_name else clock.name, "mean return")
     for at, name in clock.marks:
         if 0.03 * longest <= at <= longest:
             axes.axvline(at / unit, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
             axes.text(at / unit, 1.01, name, transform=axes.get_xaxis_transform(), fontsize=8, color=MUTED, ha="center")
-
-
-def _plain_axes(axes: Axes, across: str, up: str) -> None:
-    axes.set_xlabel(across, fontsize=9, color=MUTED)
-    axes.set_ylabel(up, fontsize=9, color=MUTED)
-    axes.tick_params(length=0, labelsize=8.5, labelcolor=MUTED)
-    axes.grid(axis="y", color=RULE, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(RULE)
-
-
-class End(NamedTuple):
-    """Where a curve ends, in data, and what stands there."""
-
-    x: float
-    y: float
-    name: str
-    colour: str
-    whose: str | None  # the class of its agent
-
-
-def _label_ends(axes: Axes, ends: Sequence[End]) -> None:
-    """Each curve's name to the right of the axes, moved apart where they would overlap, with a line to its end."""
-    bottom, top = axes.get_ylim()
-    height = axes.get_position().height * axes.get_figure().get_size_inches()[1]  # type: ignore[union-attr]
-    order = sorted(ends, key=lambda end: end.y)
-    places = spread([(end.y - bottom) / (top - bottom) for end in order], gap=0.17 / height)
-    right = axes.get_xlim()[1]
-    for (x, y, name, colour, whose), place in zip(order, places, strict=True):
-        axes.annotate(
-            name,
-            xy=(x, y),
-            xytext=(1.03, place),
-            textcoords="axes fraction",
-            fontsize=9,
-            color=colour,
-            fontweight="normal" if colour == MUTED else "bold",
-            va="center_baseline",
-            annotation_clip=False,
-            parse_math=False,
-            gid=whose,
-        )
-        axes.plot(
-            [x / right, 1.02],
-            [(y - bottom) / (top - bottom), place],
-            color=colour,
-            linewidth=0.7,
-            alpha=0.6,
-            transform=axes.transAxes,
-            clip_on=False,
-            solid_capstyle="round",
-            gid=whose,
-        )
-
-
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Ascending places moved as little as it takes (least squares) to lie `gap` apart and within [0, 1].
-
-    By pooling adjacent violators (Ayer et al. 1955) of what is left of the places when their gaps are taken away.
-    """
-    pools: list[list[float]] = []
-    for i, place in enumerate(places):
-        pools.append([place - i * gap])
-        while len(pools) > 1 and _middle(pools[-2]) > _middle(pools[-1]):
-            pools[-2:] = [pools[-2] + pools[-1]]
-    level = [_middle(pool) for pool in pools for _ in pool]
-    highest = 1 - gap * (len(places) - 1)
-    return [min(max(x, 0.0), highest) + i * gap for i, x in enumerate(level)]
-
-
-def _middle(pool: Sequence[float]) -> float:
-    return sum(pool) / len(pool)

@@ -19,9 +19,9 @@ from run_folders import summary, write_run, write_seeds
 
 from qladder.envs.errors import UserError
 from qladder.runners import train
+from qladder.runners.axes import spread
 from qladder.runners.compare import compare
 from qladder.runners.curves import CLOCKS, Clock, aggregate
-from qladder.runners.figures import spread
 from qladder.runners.report import curves_figure, facts, write_report
 from qladder.runners.runs import find_runs
 from qladder.runners.settings import merge
