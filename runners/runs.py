@@ -84,6 +84,7 @@ class RunSummary:
     evaluation: FinalEvaluation | None
     curve: tuple[CurvePoint, ...]
     settings_hash: str
+    cpu_seconds: Finite | None = None  # of all cores, evaluations counted
     variant: str = ""  # of the environment: what was given to its constructor, and wrappers
     folder: Path = Path()
     manifest: dict[str, Any] = field(default_factory=dict)  # `manifest.json`, empty where there is none

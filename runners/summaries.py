@@ -84,6 +84,7 @@ def spreadsheets(comparison: Comparison, grouped: Sequence[Group], first: Sequen
                 "updates": run.updates,
                 "episodes": run.episodes,
                 "seconds": run.seconds,
+                "cpu_seconds": run.cpu_seconds,
                 "protocol": str(run.protocol),
                 "protocol_hash": run.protocol.hash,
                 "settings_hash": run.settings_hash,

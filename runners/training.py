@@ -141,7 +141,9 @@ class _Run:
             self._metrics.describe(settings_event(self._config))
         checkpoint.drop_after(self._folder, session.agent_steps)
         self._curve = []
+        self._cpu_before, self._cpu_started = 0.0, time.process_time()
         for line in read_metrics(self._folder):
+            self._cpu_before = line.get("time/cpu_seconds", self._cpu_before)
             self._alarms.hear(line)  # they were told when they began
             if "eval/return" in line:
                 self._curve.append(curve_point(line))
@@ -246,6 +248,11 @@ class _Run:
         """Wall-clock seconds of training, evaluations not counted."""
         return self._seconds_before + time.monotonic() - self._started - self._evaluating
 
+    @property
+    def _cpu_seconds(self) -> float:
+        """Of all cores and processes that got the run here, evaluations counted."""
+        return self._cpu_before + time.process_time() - self._cpu_started
+
     def _log(self) -> None:
         session, now = self._session, time.monotonic()
         rate = (session.agent_steps - self._logged_steps) / max(now - self._logged_at, 1e-9)
@@ -254,6 +261,7 @@ class _Run:
             returns, lengths = zip(*session.episodes.finished, strict=True)
             values |= {"train/episode_return": np.mean(returns), "train/episode_length": np.mean(lengths)}
         values |= {"time/seconds": self._seconds, "time/steps_per_second": rate, "time/memory_gb": resident() / 1e9}
+        values["time/cpu_seconds"] = self._cpu_seconds
         values |= self._shares.take()
         self._write(values)
         session.episodes.finished.clear()
@@ -314,7 +322,12 @@ class _Run:
         final = self._score()
         if final is not None:
             self._add_to_curve(final["mean"], {})
-        ended = {"episodes": self._session.episodes.count, "seconds": self._seconds, "exit_reason": reason}
+        ended = {
+            "episodes": self._session.episodes.count,
+            "seconds": self._seconds,
+            "cpu_seconds": self._cpu_seconds,
+            "exit_reason": reason,
+        }
         self._lock.check()
         write_summary(self._folder, self._config, {**self._session.clocks._asdict(), **ended}, final, self._curve)
         return final

@@ -76,8 +76,8 @@ def test_tables_hold_the_numbers(tmp_path: Path) -> None:
     write_seeds(tmp_path, "a", "X-v0", [10, 10.5, 11], evaluation=known)
     write_seeds(tmp_path, "b", "X-v0", [-1, -2, -3], evaluation=known)
     page = Page(report(tmp_path))
-    assert ["a", "10.50", "[9.26, 11.74]", "10.50", "–", "3", "12.00", "50 %", "1,000", "10 s"] in page.rows
-    assert ["b", "−2.000", "[−4.484, 0.484]", "−2.000", "–", "3", "12.00", "50 %", "1,000", "10 s"] in page.rows
+    assert ["a", "10.50", "[9.26, 11.74]", "10.50", "–", "3", "12.00", "50 %", "1,000", "10 s", "–"] in page.rows
+    assert ["b", "−2.000", "[−4.484, 0.484]", "−2.000", "–", "3", "12.00", "50 %", "1,000", "10 s", "–"] in page.rows
     [pair] = [row for row in page.rows if row[0] == "a − b"]
     assert pair[1] == "12.50"
     assert pair[3:] == ["means, paired", "100 %", "15.81", "a better than b"]

@@ -188,7 +188,7 @@ def test_seconds_and_rates_are_of_training_alone(tmp_path: Path, monkeypatch: py
         return step(env, action)
 
     monkeypatch.setattr(GymEnv, "step", ticking)
-    clock = SimpleNamespace(monotonic=lambda: now[0], strftime=time.strftime)
+    clock = SimpleNamespace(monotonic=lambda: now[0], process_time=lambda: 3 * now[0], strftime=time.strftime)
     monkeypatch.setattr("qladder.runners.training.time", clock)
     run = {"steps": 400, "log_every": 100, "eval_every": 150, "eval_episodes": 1}
     for steps in (400, 1000):  # made longer: the seconds go on
@@ -200,6 +200,11 @@ def test_seconds_and_rates_are_of_training_alone(tmp_path: Path, monkeypatch: py
     assert [r["time/seconds"] for r in told] == [r["agent_steps"] for r in told]
     rates = [r["time/steps_per_second"] for r in told if "loss/td" in r]
     assert rates == [1.0] * 10
+    cpu = [r["time/cpu_seconds"] for r in told if "time/cpu_seconds" in r]
+    assert cpu[0] == 3 * 100
+    assert cpu[1] > 3 * (200 + 100)  # evaluations are counted
+    assert cpu == sorted(cpu)
+    assert json.loads((Path(result["run"]) / "summary.json").read_text())["cpu_seconds"] > cpu[-1]
 
 
 def test_a_bad_checkpoint_falls_back_to_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
