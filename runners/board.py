@@ -14,7 +14,7 @@ from qladder.envs.seeding import generator
 from qladder.runners.config import Config
 from qladder.runners.curves import CLOCKS, aggregate
 from qladder.runners.groups import Group
-from qladder.runners.run_folder import safe_name
+from qladder.runners.run_folder import safe_name, settings_hash
 from qladder.runners.stats import Floats, iqm_rows
 
 SEEDS = "all-seeds"
@@ -23,13 +23,14 @@ RESAMPLES = 500
 
 
 def settings_event(config: Config) -> Any:
-    """The event that makes a run's settings columns of the HParams dashboard."""
+    """The event that makes a run's settings columns of the HParams dashboard, where seeds are one trial."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.plugins.hparams.metadata import PLUGIN_DATA_VERSION, PLUGIN_NAME, SESSION_START_INFO_TAG
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 
-    start = SessionStartInfo(group_name=config.label, start_time_secs=time.time())
+    trial = f"{config.label} on {config.env.id} #{settings_hash(config)[:6]}"
+    start = SessionStartInfo(group_name=trial, start_time_secs=time.time())
     for name, value in columns(config).items():
         if isinstance(value, bool):
             start.hparams[name].bool_value = value
@@ -61,7 +62,7 @@ def columns(config: Config) -> dict[str, Any]:
 def write_seeds(grouped: Iterable[Group], folder: Path) -> None:
     """Of each agent on each environment three runs, `iqm`, `low` and `high`: its evaluations over all seeds, with band.
 
-    TensorBoard shows them as `all-seeds/ENV/AGENT/...`, the same tag as a run's own evaluations. What was there of an
+    TensorBoard shows them as `all-seeds/ENV/AGENT/...`, each environment in a chart of its own. What was there of an
     earlier call is replaced.
     """
     place = folder / SEEDS
@@ -73,7 +74,8 @@ def write_seeds(grouped: Iterable[Group], folder: Path) -> None:
         values = np.stack([np.interp(curve.x, x, y) for x, y in curve.seeds])
         iqm, low, high = _band(values)
         for name, points in {"iqm": iqm, **({} if len(values) == 1 else {"low": low, "high": high})}.items():
-            _write(place / safe_name(group.env) / safe_name(group.label) / name, curve.x, points)
+            where = place / safe_name(group.env) / safe_name(group.label) / name
+            _write(where, f"all seeds/{group.env}", curve.x, points)
 
 
 def _band(values: Floats) -> tuple[Floats, Floats, Floats]:
@@ -85,13 +87,13 @@ def _band(values: Floats) -> tuple[Floats, Floats, Floats]:
     return iqm_rows(values.T), low, high
 
 
-def _write(folder: Path, steps: Floats, values: Floats) -> None:
+def _write(folder: Path, tag: str, steps: Floats, values: Floats) -> None:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     writer = EventFileWriter(str(folder))
     for step, value in zip(steps.tolist(), values.tolist(), strict=True):
-        point = Summary.Value(tag="eval/return", simple_value=value)
+        point = Summary.Value(tag=tag, simple_value=value)
         writer.add_event(Event(wall_time=time.time(), step=round(step), summary=Summary(value=[point])))
     writer.close()

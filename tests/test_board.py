@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_a_runs_settings_are_columns_to_filter_by(tmp_path: Path) -> None:
     told = read(run).PluginTagToContent("hparams")
     [content] = told.values()
     start = HParamsPluginData.FromString(content).session_start_info
-    assert start.group_name == "twice"
+    assert re.fullmatch("twice on CartPole-v1 #[0-9a-f]{6}", start.group_name)
     values = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()}
     assert values["agent.double"] is True
     assert (values["run.seed"], values["run.steps"], values["agent.gamma"]) == (3, 60, 0.99)
@@ -48,7 +49,7 @@ def test_all_seeds_of_an_agent_are_one_run_with_a_band(tmp_path: Path) -> None:
     place = tmp_path / "all-seeds" / "X-v0"
     assert sorted(path.name for path in place.iterdir()) == ["-", "a-b"]
     assert [path.name for path in (place / "-").iterdir()] == ["iqm"]  # one seed has no band
-    points = {name: read(place / "a-b" / name).Scalars("eval/return") for name in ("iqm", "low", "high")}
+    points = {name: read(place / "a-b" / name).Scalars("all seeds/X-v0") for name in ("iqm", "low", "high")}
     assert [event.step for event in points["iqm"]] == [0, 500, 1000]
     assert [event.value for event in points["iqm"]] == pytest.approx([0, 7.5, 15])  # of the middle two
     low, high = points["low"][-1].value, points["high"][-1].value
