@@ -20,6 +20,7 @@ from qladder.runners.stats import Floats, iqm_rows
 SEEDS = "all-seeds"
 """The folder beside the runs of a suite."""
 RESAMPLES = 500
+LONGEST = 100  # characters of a folder's name
 
 
 def settings_event(config: Config) -> Any:
@@ -67,6 +68,7 @@ def write_seeds(grouped: Iterable[Group], folder: Path) -> None:
     """
     place = folder / SEEDS
     shutil.rmtree(place, ignore_errors=True)
+    taken: set[Path] = set()
     for group in grouped:
         curve = aggregate(group.runs, CLOCKS[0])
         if not curve.x.size:
@@ -74,7 +76,10 @@ def write_seeds(grouped: Iterable[Group], folder: Path) -> None:
         values = np.stack([np.interp(curve.x, x, y) for x, y in curve.seeds])
         iqm, low, high = _band(values)
         for name, points in {"iqm": iqm, **({} if len(values) == 1 else {"low": low, "high": high})}.items():
-            where = place / safe_name(group.env) / safe_name(group.label) / name
+            where = place / safe_name(group.env)[:LONGEST] / safe_name(group.label)[:LONGEST] / name
+            while where in taken:  # names that differ in what a folder's may not hold
+                where = where.parent.with_name(f"{where.parent.name}-") / name
+            taken.add(where)
             _write(where, f"all seeds/{group.env}", curve.x, points)
 
 

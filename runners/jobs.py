@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from typing import NamedTuple
 from qladder.envs.errors import UserError
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, resolve
+from qladder.runners.lock import CLAIM
 from qladder.runners.progress import say
 from qladder.runners.run_folder import has_settings, run_name
 from qladder.runners.stop import Stop, StoppedError
@@ -48,7 +50,7 @@ class Job:
                 and summary["protocol"]["hash"] == self.config.protocol.hash
                 and has_settings(self.folder, self.config)
             )
-        except (OSError, *DAMAGED):  # none yet, or damaged: it is written anew
+        except (OSError, UserError, *DAMAGED):  # none yet, or damaged: it is written anew
             return False
 
     def place(self, suffix: str) -> Path:
@@ -133,10 +135,9 @@ class Crew:
             StoppedError: Ctrl-C or SIGTERM; what was under way has been saved.
         """
         waiting, self._of = list(jobs), len(jobs)
-        with Stop() as stop:
+        with Stop() as stop, self:
             while waiting or self._children:
                 if stop.signal is not None:
-                    self._stop()
                     raise StoppedError(stop.reason)
                 begun = self._begin_one(waiting)
                 ended = [child for child in self._children if child.process.poll() is not None]
@@ -186,8 +187,13 @@ class Crew:
 
     def _take_back(self, child: _Child, waiting: list[Job]) -> None:
         self._children.remove(child)
-        os.close(child.claim)
-        job, status = child.job, child.process.returncode
+        try:
+            self._judge(child.job, child.process.returncode, waiting)
+        finally:
+            os.close(child.claim)
+
+    def _judge(self, job: Job, status: int, waiting: list[Job]) -> None:
+        """By how its process ended."""
         log = job.place(".log")
         if status == 0:
             for file in (log, job.place(".toml")):
@@ -215,16 +221,32 @@ class Crew:
             lasted = time.monotonic() - self._started
             say(f"{self._ended} of {self._of}: {job.folder.name} {what} ({lasted:.0f} s)")
 
-    def _stop(self) -> None:
-        """Has all of them save and end, and waits for it."""
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Has all that are under way save and end, and waits for it."""
         for child in self._children:
             child.process.terminate()
-        for child in self._children:
+        while self._children:
+            child = self._children.pop()
             child.process.wait()
+            os.close(child.claim)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Whoever else is in here is waited for."""
+    while (claim := _claim(path)) is None:
+        time.sleep(POLL)
+    try:
+        yield
+    finally:
+        os.close(claim)
 
 
 def _claim(path: Path) -> int | None:
-    """A file that is ours alone until all processes that hold it end; None where it is another's."""
+    """A file that is ours alone until it is closed in all processes that hold it; None where it is another's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -244,7 +266,7 @@ def _start(job: Job, claim: int) -> subprocess.Popen[bytes]:
     settings = job.place(".toml")
     settings.write_text(tomli_w.dumps(job.config.table()), encoding="utf-8")
     command = [sys.executable, "-m", "qladder.runners", "train", "--config", str(settings), "--json"]
-    command += ["--out", str(job.folder.parent), "--name", job.folder.name]
+    command += [f"--out={job.folder.parent}", f"--name={job.folder.name}"]
     if job.folder.exists():
         command.append("--resume")
     with job.place(".log").open("w", encoding="utf-8") as output:
@@ -252,7 +274,7 @@ def _start(job: Job, claim: int) -> subprocess.Popen[bytes]:
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **single_threaded()},
+            env={**os.environ, **single_threaded(), CLAIM: str(claim)},
             start_new_session=True,
             pass_fds=[claim],
         )

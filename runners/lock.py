@@ -11,6 +11,8 @@ from qladder.envs.errors import LostLockError, StorageError, UserError
 from qladder.runners.progress import say
 
 NAME = ".lock"
+CLAIM = "QLADDER_CLAIM"
+"""The environment variable by which a suite hands the file of its claim on a run to the run's process."""
 LENGTH = 120  # bytes of the file, always, so that it is never half written
 
 
@@ -75,6 +77,14 @@ class RunLock:
 
 
 _HELD: set[int] = set()  # file descriptors of this process's locks
+
+
+def hold_claim() -> None:
+    """Keeps the claim that was handed down until this process ends, and from what it starts."""
+    file = os.environ.pop(CLAIM, "")
+    if file.isdecimal() and os.path.exists(f"/proc/self/fd/{file}"):
+        os.set_inheritable(int(file), False)
+        _HELD.add(int(file))
 
 
 def _let_go() -> None:

@@ -78,7 +78,7 @@ def clip(reward: Any) -> Any:
 class Episodes:
     """Returns and lengths of finished episodes, from raw rewards."""
 
-    def __init__(self, env: Env, evaluation: Evaluation, count: int = 0) -> None:
+    def __init__(self, env: Env, evaluation: Evaluation) -> None:
         """`evaluation` says which episodes are the last ones."""
         self._evaluation = evaluation
         self._steps = 0  # agent steps that were taken in
@@ -86,7 +86,7 @@ class Episodes:
         self.batched, self._num_envs = env.spec.batched, env.spec.num_envs
         self._return: Any = np.zeros(env.spec.num_envs) if self.batched else 0.0
         self._length: Any = np.zeros(env.spec.num_envs, np.int64) if self.batched else 0
-        self.count = count
+        self.count = 0
         self.finished: list[tuple[float, int]] = []  # (return, agent steps), taken away by whoever logs them
 
     def add(self, time_step: TimeStep) -> None:
@@ -103,6 +103,10 @@ class Episodes:
                 self._finish(float(self._return[i]), int(self._length[i]))
             self._return[time_step.last] = 0
             self._length[time_step.last] = 0
+
+    def begin_again(self) -> None:
+        """New episodes everywhere; those that have ended are remembered."""
+        self._return, self._length = self._return * 0, self._length * 0
 
     def state_dict(self) -> dict[str, Any]:
         """Of the episodes under way, and of those not logged yet."""

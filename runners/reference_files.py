@@ -16,6 +16,7 @@ from qladder.runners.stats import Floats
 RETURNS = ("eval/return", "eval/mean_reward", "rollout/ep_rew_mean", "charts/episodic_return", "train/episode_return")
 """Tags of qladder, Stable-Baselines3 and CleanRL, first what is preferred."""
 
+FRAMES_COUNTED = "NoFrameskip-v4"
 FRAMES = 1e6
 """Of one iteration of Dopamine's: 250,000 agent steps."""
 
@@ -110,13 +111,9 @@ def _monitor(env: str, rows: Sequence[Mapping[str, str]]) -> Published:
     window = min(100, len(returns))
     smooth: Any = np.convolve(returns, np.ones(window) / window, "valid") if returns else []
     points = zip(steps[window - 1 :] if window else [], smooth, strict=True)
-    facts: dict[str, Any] = {
-        "in_steps": True,
-        "protocol": "",
-        "kind": "training",
-        "which": f"mean of {window} episodes",
-    }
-    return _curve(points, game=env.removesuffix("NoFrameskip-v4"), **facts)
+    game, which = env.removesuffix(FRAMES_COUNTED), f"mean of {window} episodes"
+    in_steps = game == env  # else Monitor, below the wrapper that repeats actions, counts frames
+    return _curve(points, game=game, in_steps=in_steps, protocol="", kind="training", which=which)
 
 
 def _events(path: Path) -> list[Published]:

@@ -35,7 +35,7 @@ class Reference:
     protocol: str = ""  # the name of one of ours, or in words
     kind: str = ""  # training or evaluation
     which: str = ""  # of a run's networks or episodes
-    seeds: int | None = None
+    seeds: int | str | None = None  # in words where a source says two things
     source: str = ""
 
 
@@ -53,8 +53,8 @@ def find_references(asked: Sequence[str], envs: Sequence[str]) -> list[Reference
     Raises:
         UserError: there is no such table, agent or file, it is damaged, or says nothing of these environments.
     """
-    found = []
-    for one in asked:
+    found: list[Reference] = []
+    for one in asked if envs else ():
         some = _from_file(one, envs) if _is_file(one) else _from_table(one)
         ours = [reference for reference in some if reference.env in envs]
         if not ours:
@@ -107,10 +107,15 @@ def _of_table(name: str, agent: str, key: str, value: Any, table: Mapping[str, A
         spread_over=table.get("spread_over", ""),
         protocol=table.get("protocol", ""),
         kind=table.get("kind", "evaluation"),
-        which=table.get("which", ""),
-        seeds=table.get("seeds"),
+        which=_of(agent, table.get("which", "")),
+        seeds=_of(agent, table.get("seeds")),
         source=table["source"],
     )
+
+
+def _of(agent: str, fact: Any) -> Any:
+    """Where a fact is another for each agent, this one's."""
+    return fact[agent] if isinstance(fact, dict) else fact
 
 
 def _env(key: str) -> str:
@@ -119,7 +124,7 @@ def _env(key: str) -> str:
 
 
 def _from_file(one: str, envs: Sequence[str]) -> list[Reference]:
-    env, equals, place = one.rpartition("=")
+    env, equals, place = ("", "", one) if Path(one).is_file() else one.rpartition("=")
     path = Path(place)
     if not path.is_file():
         raise UserError(f"--reference {one}: there is no such file")
@@ -127,6 +132,8 @@ def _from_file(one: str, envs: Sequence[str]) -> list[Reference]:
         curves = read_curves(path)
     except (OSError, *DAMAGED) as error:
         raise UserError(f"--reference {one}: cannot be read as published curves: {told(error)}") from error
+    if equals and len({curve.game for curve in curves}) > 1:
+        raise UserError(f"--reference {one}: it tells of several environments; --reference {path} takes those that fit")
     if not equals and len(envs) > 1 and not all(curve.game for curve in curves):
         raise UserError(f"--reference {one}: it does not tell its environment; --reference ENV={path} does")
     return [_of_file(path, curve, env or (_env(curve.game) if curve.game else envs[0])) for curve in curves]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -81,6 +82,7 @@ def write_report(
         delta=comparison.delta,
         colour={label: style[0] for label, style in styles.items()},
         clocks=[clock.name for clock in CLOCKS],
+        kinds=_kinds(grouped),
         sentence=sentence,
         times=_times,
         setting=setting_text,
@@ -142,6 +144,7 @@ def _sections(
                 "pairs": pairs,
                 "protocols": sorted({f"{s.protocol} ({s.protocol_hash})" for s in scores}),
                 "figures": figures,
+                "kinds": _kinds(members),
                 "settings": _settings(members),
                 "reached": sorted((r for r in first if r.env == env), key=_sooner),
                 "published": [(reference, other_protocol(reference, members)) for reference in theirs],
@@ -166,10 +169,17 @@ def _multiples(grouped: Sequence[Group], styles: dict[str, Style]) -> list[tuple
     ]
 
 
+def _kinds(grouped: Sequence[Group]) -> list[str]:
+    """Of scores: evaluation, training."""
+    return sorted({run.evaluation.kind for group in grouped for run in group.runs if run.evaluation is not None})
+
+
 def _settings(members: Sequence[Group]) -> dict[str, dict[str, Any]]:
     """What differs between the agents, from their runs' own settings, where they are there."""
-    files = {group.label: group.runs[0].folder / "config.toml" for group in members}
-    tables = {label: read_toml(file) for label, file in files.items() if file.is_file()}
+    tables = {}
+    for group in members:
+        with contextlib.suppress(UserError):  # none, or damaged: it tells nothing
+            tables[group.label] = read_toml(group.runs[0].folder / "config.toml")
     told = differing(tables)
     return {field: values for field, values in told.items() if field not in ("run.seed", "run.label")}
 

@@ -87,12 +87,12 @@ def record(folder: Path, agent_steps: int, changed: list[str], *, exact: bool) -
 
 def _check(state: dict[str, Any]) -> None:
     """ValueError, or another of `DAMAGED`, where it is not what a run saves."""
-    run, seconds, mark, env = state["run"], state["time"]["seconds"], state["time"]["metrics"], state["env"]
+    run, mark, env = state["run"], state["time"]["metrics"], state["env"]
+    seconds = [state["time"][name] for name in ("seconds", "cpu_seconds")]
     latest = run["latest"] or {}
     good = (
         all(type(run[clock]) is int and run[clock] >= 0 for clock in Clocks._fields)
-        and isinstance(seconds, float | int)
-        and 0 <= seconds < math.inf
+        and all(isinstance(some, float | int) and 0 <= some < math.inf for some in seconds)
         and (type(mark["bytes"]), type(mark["sha256"])) == (int, str)
         and mark["bytes"] >= 0
         and all(type(value) is float for value in latest.values())

@@ -51,8 +51,10 @@ def train(
         config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
     """
     from qladder.runners import training
+    from qladder.runners.lock import hold_claim
     from qladder.runners.settings import merge
 
+    hold_claim()
     short: dict[str, dict[str, Any]] = {
         "run": {"steps": steps, "seed": seed, "device": device},
         "env": {"protocol": protocol},

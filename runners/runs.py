@@ -8,16 +8,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from annotated_types import IsFinite
+from annotated_types import Ge, Le
 
 from qladder.envs.errors import UserError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-Finite = IsFinite[float]
+Finite = Annotated[float, Ge(-1e100), Le(1e100)]
+"""What can be reckoned with and drawn."""
 
 MARKS = ("summary.json", "manifest.json", "metrics.jsonl")
 """A folder that holds one of these is a run folder."""
@@ -160,6 +161,9 @@ def read_run(folder: Path | str) -> RunSummary:
         key = ".".join(str(part) for part in first["loc"])
         where = f"'{key}': " if key else ""
         raise UserError(f"{file}: {where}{first['msg'][:1].lower()}{first['msg'][1:]}") from None
+    for key in ("agent", "env", "variant"):
+        if not getattr(run, key).isprintable():
+            raise UserError(f"{file}: '{key}': holds characters that cannot be printed")
     return replace(run, env=env_name(run.env, run.variant), folder=folder, manifest=_manifest(folder / "manifest.json"))
 
 

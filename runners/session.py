@@ -101,7 +101,7 @@ class Session:
         if self.begin is None:
             self.env.close()
             self.env = make_environment(config, self.episodes.batched, agent_steps=self.agent_steps)
-            self.episodes = Episodes(self.env, config.protocol.evaluation, self.episodes.count)
+            self.episodes.begin_again()
         manifest["resumed"] = record(folder, self.agent_steps, changed, exact=self.begin is not None)
         return dict(time)
 

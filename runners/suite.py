@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from qladder.envs.errors import UserError
 from qladder.runners.board import write_seeds
 from qladder.runners.compare import Comparison, compare
 from qladder.runners.figures import curves_figure
-from qladder.runners.groups import groups
-from qladder.runners.jobs import Crew, Job
+from qladder.runners.groups import groups, scored
+from qladder.runners.jobs import PLACE, Crew, Job, alone
 from qladder.runners.memory import available
 from qladder.runners.progress import say
 from qladder.runners.report import write_report
 from qladder.runners.run_folder import write_json
-from qladder.runners.runs import env_name, find_runs
+from qladder.runners.runs import RunSummary, env_name, find_runs
 from qladder.runners.settings import Table
 from qladder.runners.suite_file import Suite
 from qladder.runners.suite_plan import Asked, ask_plan, lines
@@ -86,7 +86,7 @@ def run_suite(
     asked = Asked(name, seeds, jobs, out, shard)
     if retries < 0:
         raise UserError(f"--retries {retries}: must be at least 0")
-    suite, folder = asked.suite, asked.folder
+    folder = asked.folder
     all_jobs = asked.all_jobs()
     missing = [job for job in all_jobs if asked.share.holds(job) and not job.done()]
     if progress:
@@ -99,6 +99,13 @@ def run_suite(
             say("\n".join(lines(told)))
         memory = {} if told is None else {task["task"]: task["memory_bytes"] for task in told["tasks"]}
         failed = Crew(asked.side_by_side, memory, available(), retries=retries, progress=progress).run(missing)
+    with alone(folder / PLACE / "report.claim"):
+        return _report(asked, all_jobs, failed)
+
+
+def _report(asked: Asked, all_jobs: list[Job], failed: dict[Path, str]) -> SuiteResult:
+    """Of all that are done, whoever did them."""
+    suite, folder, name = asked.suite, asked.folder, asked.name
     finished = [job for job in all_jobs if job.done()]
     found = find_runs([job.folder for job in finished]) if finished else None
     comparison = compare(*found, delta=suite.delta) if found else compare([])
@@ -109,51 +116,48 @@ def run_suite(
         if job.task.at_least is not None
     }
     report = write_report(found.runs, folder, title, comparison=comparison, marks=marks) if found else None
-    passed = _passed(suite, all_jobs)
+    passed = _passed(suite, all_jobs, {run.folder: run for run in found.runs} if found else {})
     if found:
-        if any(run.curve for run in found.runs):
+        if any(run.curve for run in found.runs if scored(run)):
             curves_figure(found.runs, folder / "curves.png")
         write_seeds(groups(found.runs), folder)
-        write_json(folder / "results.json", _results(name, comparison, passed, finished))
+        write_json(folder / "results.json", _results(name, comparison, passed, found.runs))
     return SuiteResult(
         folder, report, comparison, [{"run": str(run), "reason": reason} for run, reason in failed.items()], passed
     )
 
 
-def _results(name: str, comparison: Comparison, passed: list[Table], finished: list[Job]) -> Table:
+def _results(name: str, comparison: Comparison, passed: list[Table], runs: list[RunSummary]) -> Table:
     """What is worth keeping of a suite in one small file."""
-    manifests = [json.loads((job.folder / "manifest.json").read_text(encoding="utf-8")) for job in finished]
+    manifests = [run.manifest for run in runs if run.manifest]
+    git = [m["git"] for m in manifests if m.get("git")]
+    machines = [m["machine"] for m in manifests if m.get("machine")]
     return {
         "command": f"qladder suite {Path(name).stem}",
-        "commits": sorted(
-            {m["git"]["commit"] + (" and changes" if m["git"]["dirty"] else "") for m in manifests if m["git"]}
-        ),
-        "machines": sorted({f"{m['machine']['processor']}, {m['machine']['cores']} cores" for m in manifests}),
-        "versions": [dict(t) for t in sorted({tuple(m["versions"].items()) for m in manifests})],
-        "started": min(m["started"] for m in manifests),
-        "ended": max((m["ended"] for m in manifests if m["ended"]), default=None),  # none: killed at the very end
+        "commits": sorted({g["commit"] + (" and changes" if g["dirty"] else "") for g in git}),
+        "machines": sorted({f"{m['processor']}, {m['cores']} cores" for m in machines}),
+        "versions": [dict(t) for t in sorted({tuple(m["versions"].items()) for m in manifests if m.get("versions")})],
+        "started": min((m["started"] for m in manifests if m.get("started")), default=None),
+        "ended": max((m["ended"] for m in manifests if m.get("ended")), default=None),  # none: killed at the very end
         "passed": passed,
         **comparison.to_json(),
     }
 
 
-def _passed(suite: Suite, jobs: list[Job]) -> list[dict[str, Any]]:
+def _passed(suite: Suite, jobs: list[Job], runs: Mapping[Path, RunSummary]) -> list[dict[str, Any]]:
     rows = []
     for task in suite.tasks:
         if task.at_least is None:
             continue
-        scores = [
-            json.loads((job.folder / "summary.json").read_text(encoding="utf-8"))["evaluation"]["mean"]
-            for job in jobs
-            if job.task is task and job.done()
-        ]
+        done = [runs[job.folder] for job in jobs if job.task is task and job.folder in runs]
+        scores = [run.evaluation.mean for run in done if run.evaluation is not None]
         passed = sum(score >= task.at_least for score in scores)
         row = {
             "agent": task.label or task.agent,
             "env": task.env,
             "at_least": task.at_least,
             "passed": passed,
-            "seeds": len(scores),
+            "seeds": len(done),
         }
         rows.append({**row, "scores": scores})
     return rows

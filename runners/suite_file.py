@@ -23,14 +23,14 @@ class Task:
     label: str = ""
     """What comparisons call it; by default the agent's name."""
     steps: Annotated[int, Gt(0)] | None = None
-    """Agent steps."""
+    """Agent steps, however many episodes they make."""
     episodes: Annotated[int, Gt(0)] | None = None
-    """Stop after this many episodes."""
+    """Stop after this many episodes, if not after `steps`."""
     at_least: float | None = None
     """A seed passes with this score."""
     protocol: str | None = None
     """By default that of the environment's family."""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def table(self, seed: int) -> Table:
         """The settings of one seed, as `train` takes them."""
@@ -39,6 +39,7 @@ class Task:
             run["label"] = self.label
         if self.steps is not None:
             run["steps"] = self.steps
+            run.setdefault("episodes", "none")
         if self.episodes is not None:
             run["episodes"] = self.episodes
             run.setdefault("steps", 1_000_000_000)
@@ -51,7 +52,7 @@ class Trial:
     """Settings that every task of a suite is tried with, but for what a task says itself."""
 
     label: Annotated[str, MinLen(1)]
-    settings: dict[str, Any]
+    settings: dict[str, dict[str, Any]]
     steps: Annotated[int, Gt(0)] | None = None
     """Agent steps, in place of the tasks'."""
 

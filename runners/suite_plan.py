@@ -21,6 +21,8 @@ from qladder.runners.progress import say
 from qladder.runners.suite_file import Suite, load_suite
 
 BAD_INPUT = 2  # exit status
+PATIENCE = 120.0
+"""Seconds for a plan, and a sixth of it more for each task: else an environment hangs."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Asked:
 
     @property
     def side_by_side(self) -> int:
-        return self.jobs or os.cpu_count() or 1
+        return self.jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
     def all_jobs(self) -> list[Job]:
         """Of all shards."""
@@ -95,7 +97,7 @@ def plan_suite(asked: Asked, seconds: float) -> dict[str, Any]:
 
 
 def ask_plan(asked: Asked, seconds: float) -> dict[str, Any] | None:
-    """`plan_suite` in a process of its own, which gives its memory back; None where an environment made it crash.
+    """`plan_suite` in a process of its own, which gives its memory back; None where an environment hangs or crashes it.
 
     Raises:
         UserError: as `plan_suite`.
@@ -104,7 +106,12 @@ def ask_plan(asked: Asked, seconds: float) -> dict[str, Any] | None:
     for flag in ("seeds", "jobs", "out", "shard"):
         if (value := getattr(asked, flag)) is not None:
             command += [f"--{flag}", str(value)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **single_threaded()}, check=False)
+    environment, limit = {**os.environ, **single_threaded()}, PATIENCE + len(asked.suite.tasks) * PATIENCE / 6
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        say(f"no plan of {asked.name}: it took more than {limit:.0f} seconds")
+        return None
     last = (done.stderr.strip().splitlines() or ["no output"])[-1]
     if done.returncode == BAD_INPUT:
         raise UserError(last.removeprefix("qladder: "))

@@ -141,9 +141,9 @@ class _Run:
             self._metrics.describe(settings_event(self._config))
         checkpoint.drop_after(self._folder, session.agent_steps)
         self._curve = []
-        self._cpu_before, self._cpu_started = 0.0, time.process_time()
+        self._cpu_before = 0.0 if saved is None else saved["cpu_seconds"]
+        self._cpu_started = time.process_time()
         for line in read_metrics(self._folder):
-            self._cpu_before = line.get("time/cpu_seconds", self._cpu_before)
             self._alarms.hear(line)  # they were told when they began
             if "eval/return" in line:
                 self._curve.append(curve_point(line))
@@ -342,5 +342,5 @@ class _Run:
 
     def _save(self) -> None:
         self._lock.check()
-        kept = {"seconds": self._seconds, "metrics": self._metrics.mark()}
+        kept = {"seconds": self._seconds, "cpu_seconds": self._cpu_seconds, "metrics": self._metrics.mark()}
         self._session.save(self._folder, self._segments, kept)

@@ -43,11 +43,14 @@ def test_a_runs_settings_are_columns_to_filter_by(tmp_path: Path) -> None:
 def test_all_seeds_of_an_agent_are_one_run_with_a_band(tmp_path: Path) -> None:
     write_seeds(tmp_path, "a/b", "X-v0", [0, 10, 20, 90])
     write_seeds(tmp_path, "..", "X-v0", [7])
+    write_seeds(tmp_path, "a b", "Y" * 300, [7])
+    write_seeds(tmp_path, "a-b", "Y" * 300, [7])
     grouped = groups(find_runs([tmp_path]).runs)
     for _ in range(2):  # the second time in place of the first
         write_board(grouped, tmp_path)
     place = tmp_path / "all-seeds" / "X-v0"
     assert sorted(path.name for path in place.iterdir()) == ["-", "a-b"]
+    assert sorted(path.name for path in (place.parent / ("Y" * 100)).iterdir()) == ["a-b", "a-b-"]
     assert [path.name for path in (place / "-").iterdir()] == ["iqm"]  # one seed has no band
     points = {name: read(place / "a-b" / name).Scalars("all seeds/X-v0") for name in ("iqm", "low", "high")}
     assert [event.step for event in points["iqm"]] == [0, 500, 1000]

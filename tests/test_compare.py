@@ -113,6 +113,12 @@ BROKEN = {
     "foreign": ("summary.json", '{"algo": "ppo"}', "damaged: summary.json: 'agent': field required"),
     "no-manifest": ("manifest.json", "[]", "damaged: manifest.json: not a JSON object"),
     "torn": ("metrics.jsonl", "oops\n{}\n", "damaged: metrics.jsonl: line 1 is not a JSON object"),
+    "control": (
+        "summary.json",
+        json.dumps(summary("a\x01b", "X", 0, 1)),
+        "damaged: summary.json: 'agent': holds characters that cannot be printed",
+    ),
+    "huge": ("summary.json", json.dumps(summary("a", "X", 0, 1e200)), "damaged: summary.json: 'evaluation.mean'"),
     "odd": ("metrics.jsonl", '{"agent_steps": "many"}\n', "unfinished, nothing measured yet"),
 }
 

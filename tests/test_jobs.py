@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import OUTSIDE, environment, qladder
+from processes import OUTSIDE, environment, hanging, qladder
 
 from qladder.envs.errors import UserError
+from qladder.runners.config import resolve
 from qladder.runners.jobs import Crew, Shard, jobs_of
 from qladder.runners.suite_file import load_suite
-from qladder.runners.suite_plan import Asked, plan_suite
+from qladder.runners.suite_plan import Asked, ask_plan, plan_suite
 
 TABLES = """
 summary = "tables"
@@ -39,7 +40,7 @@ seeds = 1
 agent = "q-learning"
 env = "Taxi-v4"
 steps = 400_000
-settings.run = { episodes = "none", checkpoint_every = 20_000 }
+settings.run = { checkpoint_every = 20_000 }
 """
 
 
@@ -129,7 +130,7 @@ seeds = 3
 agent = ["q-learning", "sarsa", "double-q-learning"]
 env = ["Taxi-v4", "CliffWalking-v1"]
 steps = 60_000
-settings.run = { episodes = "none", checkpoint_every = 5_000, log_every = 2_000 }
+settings.run = { checkpoint_every = 5_000, log_every = 2_000 }
 [[task]]
 agent = "dqn"
 env = ["CartPole-v1", "Acrobot-v1"]
@@ -220,6 +221,65 @@ def test_processes_are_packed_into_memory_but_one_always_runs(tmp_path: Path) ->
     assert max(map(len, most)) == 2
 
 
+def test_a_crew_that_is_stopped_or_fails_lets_go_of_its_runs(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(LONG)
+    [job] = jobs_of(load_suite(str(tmp_path / "s.toml")), tmp_path / "o")
+
+    class Odd(Crew):
+        def _judge(self, job: Any, status: int, waiting: Any) -> None:
+            raise KeyError("odd")
+
+    with pytest.raises(KeyError):
+        Odd(1, {}, None, progress=False).run([job])
+    (job.folder / "summary.json").unlink()
+    assert Crew(1, {}, None, progress=False).run([job]) == {}  # it would wait for ever for a claim that is kept
+    assert job.done()
+
+
+def test_a_process_that_an_environment_forked_keeps_no_claim(tmp_path: Path) -> None:
+    (tmp_path / "forking.py").write_text(FORKING)
+    task = 'agent = "random"\nenv = "forking:Forking-v0"\nsteps = 200\n'
+    (tmp_path / "s.toml").write_text(f'summary = ""\nseeds = 1\n[[task]]\n{task}')
+    first = began("s.toml", "--out", "o", "--json", cwd=tmp_path)
+    told, said = first.communicate(timeout=60)
+    try:
+        assert "killed by SIGKILL" in told, said
+        second = qladder("suite", "s.toml", "--out", "o", cwd=tmp_path, timeout=60)
+        assert "is being done by another" not in second.stderr
+    finally:
+        for file in tmp_path.glob("*.pid"):
+            os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+FORKING = """
+import os, signal, time
+import gymnasium
+from gymnasium import spaces
+
+class Forking(gymnasium.Env):
+    observation_space, action_space = spaces.Discrete(2), spaces.Discrete(2)
+    steps = 0
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+    def step(self, action):
+        Forking.steps += 1
+        if Forking.steps == 100 and os.path.isdir("o/random__forking-Forking-v0__s0"):
+            child = os.fork()
+            if child == 0:
+                for file in (0, 1, 2):
+                    os.close(file)
+                time.sleep(600)
+                os._exit(0)
+            with open(f"{child}.pid", "w") as file:
+                file.write(str(child))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0, 0.0, True, False, {}
+
+gymnasium.register("Forking-v0", entry_point=Forking, max_episode_steps=10)
+"""
+
+
 def test_a_damaged_summary_is_a_run_to_do_and_comes_out_the_same(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(TABLES.format(seeds=1, steps=100))
     assert qladder("suite", "s.toml", "--out", "o", cwd=tmp_path).returncode == 0
@@ -254,6 +314,33 @@ def test_a_plan_tells_what_is_missing_and_what_it_takes(tmp_path: Path) -> None:
     assert told["missing"] == 8
     assert [number for number, hours in known.items() if hours is not None] == [3, 4]  # as long as the others took
     assert told["hours"] is None
+
+
+def test_steps_are_all_of_them_whatever_the_shipped_settings_say_of_episodes(tmp_path: Path) -> None:
+    task = '[[task]]\nagent = "q-learning"\nenv = "Taxi-v4"\n'
+    assert resolve("q-learning", "Taxi-v4", {}).run.episodes == 5_000
+    for said, episodes, steps in [
+        ("steps = 900", None, 900), ("episodes = 7", 7, 1_000_000_000), ("steps = 900\nepisodes = 7", 7, 900),
+        ("steps = 900\nsettings.run.episodes = 8", 8, 900),
+    ]:  # fmt: skip
+        (tmp_path / "s.toml").write_text(f'summary = ""\nseeds = 1\n{task}{said}\n')
+        [job] = jobs_of(load_suite(str(tmp_path / "s.toml")), tmp_path)
+        assert (job.config.run.episodes, job.config.run.steps) == (episodes, steps)
+
+
+def test_an_environment_that_hangs_stops_no_plan_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hanging(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr("qladder.runners.suite_plan.PATIENCE", 3.0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.toml").write_text(
+        'summary = ""\nseeds = 1\n[[task]]\nagent = "random"\nenv = "hanging:Hanging-v0"\nsteps = 90\n'
+        'settings.env.kwargs.way = "sleeps"\n'
+    )
+    assert ask_plan(Asked("s.toml"), 0.5) is None
+    assert "no plan of s.toml: it took more than" in capsys.readouterr().err
 
 
 def test_a_list_of_agents_and_environments_is_each_on_each(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def test_curves_can_be_hidden_and_clocks_switched_without_a_script(tmp_path: Pat
 
 def test_the_numbers_as_csv_and_markdown(tmp_path: Path) -> None:
     write_seeds(tmp_path, "a|b <i>", "X", [1, 2, 4])
+    write_seeds(tmp_path, "&lt; $x$", "Z", [1])
     write_seeds(tmp_path, "=1+1", "X", [31, 32, 34])
     write_run(tmp_path, "c", "X", 0, 0, exit_reason="failed: | oops")
     report(tmp_path)
@@ -117,12 +118,14 @@ def test_the_numbers_as_csv_and_markdown(tmp_path: Path) -> None:
         name: list(csv.DictReader((data / f"{name}.csv").read_text().splitlines()))
         for name in ("scores", "pairs", "runs", "curves")
     }
-    assert [(row["agent"], row["seeds"]) for row in rows["scores"]] == [("'=1+1", "3"), ("a|b <i>", "3")]
-    assert [float(row["iqm"]) for row in rows["scores"]] == pytest.approx([32 + 1 / 6, 2 + 1 / 6])
+    assert [(row["agent"], row["seeds"]) for row in rows["scores"]] == [
+        ("'=1+1", "3"), ("a|b <i>", "3"), ("&lt; $x$", "1"),
+    ]  # fmt: skip
+    assert [float(row["iqm"]) for row in rows["scores"]] == pytest.approx([32 + 1 / 6, 2 + 1 / 6, 1])
     low, high = (float(rows["scores"][1][f"interval_{end}"]) for end in ("low", "high"))
     assert (low + high) / 2 == pytest.approx(7 / 3)
     assert [(row["difference"], row["verdict"]) for row in rows["pairs"]] == [("30.0", "better")]
-    assert [float(row["score"]) for row in rows["runs"]] == [31, 32, 34, 1, 2, 4]
+    assert [float(row["score"]) for row in rows["runs"]] == [31, 32, 34, 1, 2, 4, 1]
     assert [tuple(float(row[key]) for key in ("seed", "agent_steps", "mean")) for row in rows["curves"][:4]] == [
         (0, 0, 0), (0, 500, 15.5), (0, 1000, 31), (1, 0, 0),
     ]  # fmt: skip
@@ -130,6 +133,7 @@ def test_the_numbers_as_csv_and_markdown(tmp_path: Path) -> None:
     assert "* **X**: =1+1 is better than a\\|b \\<i\\>." in said
     assert "| a\\|b \\<i\\> | 2.333 | 2.167 |" in said
     assert "failed: \\| oops at" in said
+    assert "| &amp;lt; \\$x\\$ |" in said
     assert json.loads((data / "results.json").read_text())["pairs"][0]["verdict"] == "better"
     assert ElementTree.parse(data / "curves.svg").getroot().tag.endswith("svg")
 
@@ -174,6 +178,18 @@ def test_what_differs_between_the_agents_is_told(tmp_path: Path) -> None:
     assert ["agent.gamma", "0.8", "0.9"] in page.rows
     assert ["agent.name", "q-learning", "sarsa"] in page.rows
     assert not [row for row in page.rows if row[0] in ("run.seed", "run.steps", "env.id")]
+
+
+def test_training_returns_are_called_so(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1, 2], evaluation={"kind": "training"})
+    page = Page(report(tmp_path))
+    assert "the mean return of the last episodes of training; an" in page.text
+    assert "; scores are training returns" in page.text
+    assert "The last episodes of training, on the way. Thick" in page.text
+    write_seeds(tmp_path, "a", "Y", [1, 2])
+    page = Page(report(tmp_path))
+    assert "weights or, under a protocol that says so, of the last episodes of training; an" in page.text
+    assert page.text.count("Evaluations during training. Thick") == 1
 
 
 def test_agents_can_be_seen_at_play_or_why_not(tmp_path: Path) -> None:

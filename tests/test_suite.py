@@ -179,7 +179,8 @@ gamma = {}
 
 def test_a_run_that_was_cut_off_goes_on_and_one_of_other_settings_is_left_alone(tmp_path: Path) -> None:
     suite, out = tmp_path / "one.toml", tmp_path / "o"
-    settings = {"agent": {"gamma": 0.9}, "run": {"steps": 100, "log_every": 50, "eval_every": 1000}}
+    run_settings = {"steps": 100, "episodes": "none", "log_every": 50, "eval_every": 1000}
+    settings = {"agent": {"gamma": 0.9}, "run": run_settings}
     run = Path(train("q-learning", "FrozenLake-v1", settings=settings, out=out)["run"])
     suite.write_text(HALF.format(0.9))
     assert run_suite(str(suite), out=str(out)).failed == []
@@ -204,7 +205,7 @@ def test_a_run_made_longer_but_not_finished_is_not_done(tmp_path: Path, monkeypa
         config = resolve("q-learning", "FrozenLake-v1", task.table(0))
         return Job(task, 1, 0, config, tmp_path / run_name(config))
 
-    settings = {"run": {"seed": 0, "threads": 1}}
+    settings = {"run": {"seed": 0, "threads": 1, "episodes": "none"}}
     train("q-learning", "FrozenLake-v1", settings=merge(settings, {"run": {"steps": 50}}), out=tmp_path)
     assert job(50).done()
     monkeypatch.setattr("qladder.runners.training.interact", lambda *_: iter([]))  # as if killed before its first step
@@ -216,7 +217,8 @@ def test_a_run_made_longer_but_not_finished_is_not_done(tmp_path: Path, monkeypa
 
 
 def test_a_finished_run_of_other_steps_or_protocol_is_not_done(tmp_path: Path) -> None:
-    run = Path(train("q-learning", "FrozenLake-v1", settings={"run": {"steps": 50, "threads": 1}}, out=tmp_path)["run"])
+    settings = {"run": {"steps": 50, "threads": 1, "episodes": "none"}}
+    run = Path(train("q-learning", "FrozenLake-v1", settings=settings, out=tmp_path)["run"])
     task = Task(agent="q-learning", env="FrozenLake-v1", steps=50)
     job = Job(task, 1, 0, resolve("q-learning", "FrozenLake-v1", task.table(0)), run)
     assert job.done()
@@ -250,6 +252,48 @@ def test_a_suite_of_which_nothing_succeeds_says_so(place: Path) -> None:
     assert told["passed"] == [
         {"agent": "random", "env": "outside:Corridor-v0", "at_least": 1.0, "passed": 0, "seeds": 0, "scores": []}
     ]
+
+
+def test_damage_in_a_finished_run_stops_no_suite(place: Path) -> None:
+    (place / "s.toml").write_text(
+        'summary = ""\nseeds = 5\n[[task]]\nagent = "random"\nenv = "FrozenLake-v1"\nsteps = 60\nat_least = 0.0\n'
+    )
+    assert run_suite(str(place / "s.toml"), out=str(place / "o")).failed == []
+    runs = sorted((place / "o").glob("random__*"))
+    (runs[0] / "manifest.json").unlink()
+    (runs[1] / "manifest.json").write_text('{"command": "x"}')
+    (runs[2] / "manifest.json").write_text('{"device": ')
+    (runs[3] / "config.toml").write_text("= no TOML")
+    result = run_suite(str(place / "s.toml"), out=str(place / "o"))
+    assert [row["run"] for row in result.to_json()["failed"]] == [str(runs[3]), str(runs[2])]
+    assert "config.toml" in result.failed[0]["reason"]
+    assert [score["seeds"] for score in result.to_json()["scores"]] == [3]
+    assert json.loads((place / "o" / "results.json").read_text())["passed"][0]["seeds"] == 3
+
+
+def test_a_run_without_a_score_does_not_pass(place: Path) -> None:
+    task = 'agent = "random"\nenv = "MountainCar-v0"\nsteps = 50\nprotocol = "cleanrl"\nat_least = -500.0\n'
+    (place / "s.toml").write_text(f'summary = ""\nseeds = 2\n[[task]]\n{task}')
+    result = run_suite(str(place / "s.toml"), out=str(place / "o"))
+    assert [(row["passed"], row["seeds"], row["scores"]) for row in result.passed] == [(0, 2, [])]
+    assert [row["reason"] for row in result.to_json()["failed"]] == ["no evaluation at 50 of 50 agent steps"] * 2
+
+
+@pytest.mark.parametrize("text", ["settings.run = 3", "settings.env = 3", "settings = 3", "settings.agent = [1]"])
+def test_sections_that_are_no_tables_are_refused(text: str, tmp_path: Path) -> None:
+    task = '[[task]]\nagent = "random"\nenv = "FrozenLake-v1"\nsteps = 9\n'
+    for number, suite in enumerate([f"{task}{text}\n", f'[[trial]]\nlabel = "x"\n{text}\n{task}']):
+        (tmp_path / "s.toml").write_text(f'summary = ""\nseeds = 1\n{suite}')
+        with pytest.raises(UserError, match=("task 1", "trial 1")[number] + r"\.settings"):
+            load_suite(str(tmp_path / "s.toml"))
+
+
+def test_a_label_may_begin_with_anything(place: Path) -> None:
+    task = 'agent = "random"\nenv = "FrozenLake-v1"\nsteps = 50\nlabel = "+noise"\n'
+    (place / "s.toml").write_text(f'summary = ""\nseeds = 1\n[[task]]\n{task}')
+    result = run_suite(str(place / "s.toml"), out=str(place / "o"))
+    assert result.failed == []
+    assert [score["agent"] for score in result.to_json()["scores"]] == ["+noise"]
 
 
 def test_ctrl_c_saves_what_runs_and_begins_nothing_more(place: Path) -> None:

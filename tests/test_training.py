@@ -417,6 +417,14 @@ def test_training_returns_are_the_score_where_the_protocol_says_so(tmp_path: Pat
     assert resumed["evaluation"] == score
 
 
+def test_an_inexact_resume_keeps_the_returns_that_are_the_score(tmp_path: Path) -> None:
+    run = {"steps": 900, "learning_starts": 100, "checkpoint_replay": False}
+    settings = {"env": {"protocol": "cleanrl"}, "run": run, "replay": {"capacity": 500}}
+    train("dqn", "CartPole-v1", settings=settings, out=tmp_path, until=890)
+    resumed = train("dqn", "CartPole-v1", settings=settings, out=tmp_path, resume=True)
+    assert resumed["evaluation"]["episodes"] == resumed["episodes"] > 10
+
+
 def test_a_run_in_which_no_episode_ends_has_no_training_score(tmp_path: Path) -> None:
     settings = {"env": {"protocol": "cleanrl"}, "run": {"steps": 50}}
     result = train("random", "MountainCar-v0", settings=settings, out=tmp_path)
