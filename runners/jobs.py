@@ -259,12 +259,19 @@ def _claim(path: Path) -> int | None:
     return file
 
 
-def _start(job: Job, claim: int) -> subprocess.Popen[bytes]:
-    """Trains in a process of its own, on one core; a half-done run of the same settings goes on."""
+def write_settings(job: Job) -> Path:
+    """The file from which the run's process takes its settings."""
     import tomli_w
 
     settings = job.place(".toml")
+    settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(tomli_w.dumps(job.config.table()), encoding="utf-8")
+    return settings
+
+
+def _start(job: Job, claim: int) -> subprocess.Popen[bytes]:
+    """Trains in a process of its own, on one core; a half-done run of the same settings goes on."""
+    settings = write_settings(job)
     command = [sys.executable, "-m", "qladder.runners", "train", "--config", str(settings), "--json"]
     command += [f"--out={job.folder.parent}", f"--name={job.folder.name}"]
     if job.folder.exists():

@@ -22,6 +22,7 @@ def suite(
     out: str | None = None,
     shard: str = "1/1",
     retries: int = 0,
+    executor: Literal["local", "ray"] = "local",
     json: Json = False,
 ) -> None:
     """Run every agent, environment and seed of a suite that is not done yet, then write the report.
@@ -36,11 +37,14 @@ def suite(
         out: Folder of the runs and the report; by default runs/<suite>.
         shard: I/N, the I-th of N parts of the runs, for one of N machines with a folder in common.
         retries: How often a run that fails is gone on with.
+        executor: local: processes on this machine; ray: a Ray cluster (README), with a folder in common.
     """
     from qladder.runners.suite import run_suite
 
     try:
-        result = run_suite(suite, seeds=seeds, jobs=jobs, out=out, shard=shard, retries=retries, progress=True)
+        result = run_suite(
+            suite, seeds=seeds, jobs=jobs, out=out, shard=shard, retries=retries, executor=executor, progress=True
+        )
     except StoppedError as stopped:
         print(f"{stopped}: the runs under way are saved; the same command goes on", file=sys.stderr)
         sys.exit(STATUS[str(stopped)])

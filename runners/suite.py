@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qladder.envs.errors import UserError
 from qladder.runners.board import write_seeds
@@ -14,6 +14,7 @@ from qladder.runners.figures import curves_figure
 from qladder.runners.groups import groups, scored
 from qladder.runners.jobs import PLACE, Crew, Job, alone
 from qladder.runners.memory import available
+from qladder.runners.on_ray import RayCrew
 from qladder.runners.progress import say
 from qladder.runners.report import write_report
 from qladder.runners.run_folder import write_json
@@ -68,6 +69,7 @@ def run_suite(
     out: str | None = None,
     shard: str = "1/1",
     retries: int = 0,
+    executor: Literal["local", "ray"] = "local",
     progress: bool = False,
 ) -> SuiteResult:
     """Runs what is missing, `jobs` at a time (by default one per core, each with one thread), and writes the report.
@@ -78,6 +80,8 @@ def run_suite(
     Args:
         shard: I/N: of all runs only every N-th, for one of N machines; the report is of all that are done.
         retries: how often a run that fails is gone on with, from its last checkpoint.
+        executor: `ray` has a Ray cluster do the runs, as many side by side as it has cores, in a folder that its nodes
+            share.
 
     Raises:
         UserError: no such suite, settings in it that do not fit, or an `out` that is no folder.
@@ -98,7 +102,10 @@ def run_suite(
         if progress and told is not None:
             say("\n".join(lines(told)))
         memory = {} if told is None else {task["task"]: task["memory_bytes"] for task in told["tasks"]}
-        failed = Crew(asked.side_by_side, memory, available(), retries=retries, progress=progress).run(missing)
+        crew: Crew | RayCrew = Crew(asked.side_by_side, memory, available(), retries=retries, progress=progress)
+        if executor == "ray":
+            crew = RayCrew(memory, retries=retries, progress=progress)
+        failed = crew.run(missing)
     with alone(folder / PLACE / "report.claim"):
         return _report(asked, all_jobs, failed)
 
