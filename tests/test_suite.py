@@ -96,6 +96,7 @@ label = "near"
 settings.agent = { gamma = 0.9 }
 [[trial]]
 label = "bold"
+steps = 70
 settings.agent = { gamma = 0.95, epsilon = { end = 0.2 } }
 [[task]]
 agent = "q-learning"
@@ -121,6 +122,7 @@ def test_every_task_gets_the_same_trials_under_its_own_settings(tmp_path: Path) 
     assert [c.agent.step_size for c in configs[:2]] == [0.25, 0.25]
     assert (configs[3].label, configs[3].agent_name, configs[3].agent.gamma) == ("on-policy bold", "sarsa", 0.95)
     assert configs[3].agent.epsilon.end == 0.2
+    assert [c.run.steps for c in configs] == [100, 70, 100, 70]
     out = tmp_path / "o"
     result = run_suite(str(tmp_path / "trials.toml"), seeds=1, out=str(out))
     assert len(result.to_json()["scores"]) == 4
