@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from processes import environment, qladder
-from test_jobs import outcome, wait_for
+from test_jobs import began, outcome, wait_for
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 SUITE = """
@@ -106,10 +106,7 @@ def test_a_run_whose_worker_or_process_is_killed_is_begun_again(
     local = qladder("suite", "s.toml", "--jobs", "2", "--out", "local", cwd=tmp_path, timeout=600)
     assert local.returncode == 0, local.stderr
     with cluster(tmp_path, monkeypatch):
-        command = [sys.executable, "-m", "qladder.runners", "suite", "s.toml", "--executor", "ray", "--out", "ray"]
-        suite = subprocess.Popen(
-            [*command, "--retries", "2"], cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
-        )
+        suite = began("s.toml", "--executor", "ray", "--out", "ray", "--retries", "2", cwd=tmp_path)
         run = tmp_path / "ray" / "q-learning__Taxi-v4__s0"
         wait_for(lambda: any(run.glob("checkpoints/step-*")), within=120)
         training = int((run / ".lock").read_text().split()[1])
@@ -128,8 +125,7 @@ def test_a_run_whose_worker_or_process_is_killed_is_begun_again(
 def test_a_stop_saves_what_runs_on_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "s.toml").write_text(SUITE.replace("150_000", "100_000_000"))
     with cluster(tmp_path, monkeypatch):
-        command = [sys.executable, "-m", "qladder.runners", "suite", "s.toml", "--executor", "ray", "--out", "ray"]
-        suite = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True)
+        suite = began("s.toml", "--executor", "ray", "--out", "ray", cwd=tmp_path)
         run = tmp_path / "ray" / "q-learning__Taxi-v4__s0"
         wait_for(lambda: any(run.glob("checkpoints/step-*")), within=120)
         suite.send_signal(signal.SIGTERM)
