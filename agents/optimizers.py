@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 
-class CentredRMSProp(torch.optim.Optimizer):
+class Plain(Optimizer):
+    """torch's optimizers without what they do for its compiler, the import of which takes more than a second."""
+
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+
+class CentredRMSProp(Plain):
     """RMSProp as DQN's released code has it (Mnih et al. 2015; Graves 2013, eq. 38-41).
 
     The squared gradients' mean less the squared mean gradient, epsilon inside the square root, averages from zero, no
@@ -38,16 +53,17 @@ class CentredRMSProp(torch.optim.Optimizer):
             torch._foreach_addcdiv_(params, grads, denominator, -group["lr"])
 
 
-class FusedAdam(torch.optim.Adam):
+class FusedAdam(Plain, torch.optim.Adam):
     """torch's fused Adam without what its `step` does besides, which takes longer than the arithmetic of small nets."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         group = self.param_groups[0]
         params = group["params"]
-        if len(self.state) < len(params):
-            super().step()
-            return
+        if not self.state:
+            for p in params:
+                zeros = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[p] = {"step": torch.zeros((), device=p.device), **zeros}
         slots = [self.state[p] for p in params]
         mean, square, steps = ([s[name] for s in slots] for name in ("exp_avg", "exp_avg_sq", "step"))
         torch._foreach_add_(steps, 1)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -243,6 +247,17 @@ def test_adam_is_torchs_bit_for_bit() -> None:
         expected.step()
         for one, other in zip(ours, theirs, strict=True):
             assert torch.equal(one, other)
+
+
+def test_training_leaves_torchs_compiler_alone(tmp_path: Path) -> None:
+    """Its import takes more than a second of every run."""
+    script = f"""
+        import sys
+        from qladder.runners import train
+        train("dqn", "FrozenLake-v1", settings={{"run": {{"steps": 1100}}}}, out="{tmp_path}")
+        assert not {{"torch._dynamo", "torch._inductor"}} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
 
 
 def test_an_episode_that_starts_ends_the_one_in_memory() -> None:
