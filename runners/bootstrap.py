@@ -29,13 +29,13 @@ class Resampled:
 
     def __init__(self, value: float, draws: Floats, df: int, wider: float = 1.0) -> None:
         self.value, self.df = value, df
-        self._wider = wider  # by how much the standard error is larger than the spread of the draws
+        self.wider = wider  # by how much the standard error is larger than the spread of the draws
         self.draws = draws
 
     @property
     def standard_error(self) -> float:
         """The spread of the draws, made up for few seeds."""
-        return float(self.draws.std()) * self._wider
+        return float(self.draws.std()) * self.wider
 
     def interval(self, level: float = 0.95) -> Interval:
         """Both None where there are no degrees of freedom: one seed of a task says nothing of others."""
@@ -52,7 +52,7 @@ class Resampled:
     def __sub__(self, other: Resampled) -> Resampled:
         """The difference of two; pairs where both were drawn from one stream, else independent."""
         df = min(self.df, other.df) and self.df + other.df
-        return Resampled(self.value - other.value, self.draws - other.draws, df, max(self._wider, other._wider))
+        return Resampled(self.value - other.value, self.draws - other.draws, df, max(self.wider, other.wider))
 
 
 def resampled(

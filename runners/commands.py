@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from qladder.runners import claim_commands
 from qladder.runners import result_commands as results
 from qladder.runners import run_commands as runs
 
@@ -18,6 +19,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "suite": results.suite,
     "compare": results.compare,
     "report": results.report,
+    "claims": claim_commands.claims,
     "list": results.list_,
     "diff": results.diff,
     "solve": results.solve,

@@ -51,6 +51,8 @@ class RunConfig:
     """Stop earlier, after this many episodes."""
     label: str = ""
     """What comparisons call this agent; by default its name."""
+    claim: str = ""
+    """The claim, and the stamp of its file, that this is a run of (`qladder claims`)."""
     seed: Seed = 0
     learning_starts: Annotated[int, Ge(0)] = 0
     """Agent steps before the first update."""

@@ -79,7 +79,7 @@ def contrast(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Contras
         spread = math.hypot(*[e * math.sqrt(n) for e, n in zip(errors, (len(x), len(y)), strict=False)])
     within = math.sqrt((_variance(x) + _variance(y)) / 2)
     return Contrast(
-        difference=_certain(difference, seeds, float(np.abs(np.concatenate([x, y])).max())),
+        difference=certain(difference, seeds, float(np.abs(np.concatenate([x, y])).max())),
         statistic="mean" if seeds <= FEW else "IQM",
         paired=paired,
         improvement=improvement(x, y),
@@ -96,7 +96,7 @@ def _iqm(values: tuple[float, ...], stream: str) -> Resampled:
     return resampled([np.array(values)], iqm_rows, generator(0, stream))
 
 
-def _certain(difference: Estimate, seeds: int, scale: float) -> Estimate:
+def certain(difference: Estimate, seeds: int, scale: float) -> Estimate:
     """Rounding is no difference, and seeds that are all alike are not beyond doubt.
 
     Where n seeds of both agents each gave one score, they may be of two that either could have given: with a chance of

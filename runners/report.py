@@ -66,11 +66,12 @@ def write_report(
     known = {group.env: one.mark for group in grouped if (one := scale(group.env)) is not None}
     first = reached(grouped, {**known, **(marks or {})})
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template.filters.update(number=lambda x: _signed(number(x)), span=lambda x: _signed(span(x)), duration=duration)
-    page = template.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
+    template.filters.update(number=lambda x: signed(number(x)), span=lambda x: signed(span(x)), duration=duration)
+    page = template.from_string(shipped("report.html"))
     scored = [run for g in grouped for run in g.runs]
     html = page.render(
         title=title,
+        css=shipped("page.css"),
         overview=_overview(comparison),
         sections=_sections(comparison, grouped, styles, published, first),
         films={(group.env, group.label): _film(group) for group in grouped} if gifs else {},
@@ -95,10 +96,10 @@ def write_report(
     beside["summary.md"] = markdown(comparison, title, facts([run.manifest for run in scored]))
     beside["results.json"] = json.dumps(comparison.to_json(), indent=1)
     for name, text in beside.items():
-        _write(data / name, text)
+        write_page(data / name, text)
     if any(run.curve for run in scored):
         curves_figure(scored, data / "curves.svg", mix_protocols=mix_protocols)
-    _write(path, html)
+    write_page(path, html)
     return path
 
 
@@ -145,7 +146,7 @@ def _sections(
                 "protocols": sorted({f"{s.protocol} ({s.protocol_hash})" for s in scores}),
                 "figures": figures,
                 "kinds": _kinds(members),
-                "settings": _settings(members),
+                "settings": settings_between(members),
                 "reached": sorted((r for r in first if r.env == env), key=_sooner),
                 "published": [(reference, other_protocol(reference, members)) for reference in theirs],
                 "has_human": human,
@@ -174,7 +175,7 @@ def _kinds(grouped: Sequence[Group]) -> list[str]:
     return sorted({run.evaluation.kind for group in grouped for run in group.runs if run.evaluation is not None})
 
 
-def _settings(members: Sequence[Group]) -> dict[str, dict[str, Any]]:
+def settings_between(members: Sequence[Group]) -> dict[str, dict[str, Any]]:
     """What differs between the agents, from their runs' own settings, where they are there."""
     tables = {}
     for group in members:
@@ -232,7 +233,7 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def _signed(text: str) -> str:
+def signed(text: str) -> str:
     """With the minus sign proper, but for the dash that stands for nothing."""
     return "–" if text == "-" else text.replace("-", "−")
 
@@ -249,7 +250,12 @@ def _command(manifest: Mapping[str, Any]) -> str:
     return next((text for key, text in _flat(manifest) if key in COMMAND_KEYS), "")
 
 
-def _write(path: Path, text: str) -> None:
+def shipped(name: str) -> str:
+    """The text of a file beside this one."""
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def write_page(path: Path, text: str) -> None:
     """In one piece: a reader sees the old file or the new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:

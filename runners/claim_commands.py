@@ -1,0 +1,91 @@
+"""The command that puts claims to the test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from qladder.envs.errors import UserError
+from qladder.runners.command_line import STATUS, Json, print_json
+from qladder.runners.stop import StoppedError
+
+
+def claims(
+    action: Positional[Literal["list", "run", "report"]],
+    name: Positional[str] = "all",
+    /,
+    *,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    out: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Put what people say about deep learning to the test: experiments with verdicts that anyone can run again.
+
+    Args:
+        action: list them with their last verdicts; run what is missing, then report; or report what has been run.
+        name: A claim from `qladder claims list`, a TOML file, or all.
+        seeds: How many seeds; by default the claim's, with fewer of which there is no verdict.
+        jobs: Runs side by side; by default one per core.
+        out: Folder of the runs and the report; by default runs/claims.
+    """
+    from qladder.runners.claim_file import claim_names, load_claim
+    from qladder.runners.claim_report import write_claims
+    from qladder.runners.claims import OUT, cards, list_claims, run_claim, write_last
+
+    out = OUT if out is None else out
+    if seeds is not None and seeds < 1:
+        raise UserError(f"--seeds {seeds}: must be at least 1")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file, not a folder")
+    if action == "list":
+        told = list_claims(out)
+        if json:
+            print_json({"claims": told})
+        else:
+            _print_list(told)
+        return
+    names = claim_names() if name == "all" else [name]
+    for one in names:
+        load_claim(one)  # what does not hold together is told before anything runs
+    failed: list[str] = []
+    if action == "run":
+        try:
+            for one in names:
+                failed += run_claim(one, out=out, seeds=seeds, jobs=jobs, progress=True)
+        except StoppedError as stopped:
+            print(f"{stopped}: the runs under way are saved; the same command goes on", file=sys.stderr)
+            sys.exit(STATUS[str(stopped)])
+    shown = [card for card in cards(names, out) if card.runs or card.stale or name != "all"]
+    report = write_claims(shown, out / "report.html")
+    write_last(shown, out)
+    if json:
+        print_json({"out": str(out), "report": str(report), "claims": [c.to_json() for c in shown], "failed": failed})
+    else:
+        for card in shown:
+            for answer in card.answers:
+                outcome = "stale" if card.stale else answer.outcome
+                print(f"{card.claim.name}, {answer.question.name}: {outcome}: {answer.question.sentence}")
+        for line in failed:
+            print(f"failed: {line}")
+        print(f"report: {report}")
+    sys.exit(1 if failed else 0)
+
+
+def _print_list(told: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("name", "claim", "said by", "runs", "last verdicts"):
+        table.add_column(column, justify="right" if column == "runs" else "left")
+    for row in told:
+        verdicts = "\n".join(f"{question}: {verdict}" for question, verdict in row["verdicts"].items())
+        cells = [row["name"], row["claim"], row["said_by"], f"{row['runs']:,}", verdicts]
+        table.add_row(*[Text(cell) for cell in cells])
+    Console().print(table)

@@ -1,0 +1,198 @@
+"""What a claim's TOML file says: a sentence, the arms that put it to the test, and the rule that judges them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, MinLen
+
+from qladder.envs.errors import UserError, nearest
+from qladder.runners.config import CONFIGS
+from qladder.runners.scales import Scale, scale
+from qladder.runners.settings import Table, build, dump, merge, read_toml
+from qladder.runners.suite_file import Task
+
+Settings = dict[str, dict[str, Any]]
+Text = Annotated[str, MinLen(1)]
+PROSE = ("claim", "said_by", "held_equal", "not_equal", "would_change", "literature", "examined", "seeds")
+"""What may change after the runs: it decides nothing, and more seeds are more of the same."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings that an arm is tried with before its verdict's seeds."""
+
+    label: Text
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An agent, by its difference from the claim's base."""
+
+    name: Text
+    what: str = ""
+    """In plain words."""
+    agent: str = ""
+    """By default the base's."""
+    settings: Settings = field(default_factory=dict)
+    trials: tuple[Trial, ...] = ()
+    """By default the claim's."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """An environment, and the returns that count as 0 and 1 there."""
+
+    env: Text
+    steps: Annotated[int, Gt(0)]
+    low: float | None = None
+    """By default random play."""
+    high: float | None = None
+    """By default what counts as solved."""
+    settings: Settings = field(default_factory=dict)
+
+    @cached_property
+    def scale(self) -> Scale:
+        """UserError where the file names no returns and none are known."""
+        known = scale(self.env)
+        low = self.low if self.low is not None else known and known.random
+        high = self.high if self.high is not None else known and known.mark
+        if low is None or high is None or not low < high:
+            raise UserError(
+                f"place {self.env}: low = {low} and high = {high}: must be the returns that count as 0 and 1"
+            )
+        return Scale(low, high, "claim")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One verdict: whether the arms' measures, each times its number, add up to more than `delta`."""
+
+    name: Text
+    sentence: Text
+    """What is supported where they do."""
+    contrast: dict[str, float]
+    """Arms and their numbers: an interaction has four, `a > c b` is `a - c b`."""
+    delta: float = 0.05
+    """The smallest effect that matters, of a measure that is 0 for random play and 1 for a task that is solved."""
+    places: tuple[str, ...] = ()
+    """Environments; by default all."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that people repeat, and an experiment that can refute it."""
+
+    name: str
+    claim: Text
+    said_by: Literal["the lecture", "attributed to the lecture", "the field"]
+    hypothesis: Text
+    held_equal: Text
+    not_equal: Text
+    would_change: Text
+    """What would change the verdict."""
+    place: Annotated[tuple[Place, ...], MinLen(1)]
+    arm: Annotated[tuple[Arm, ...], MinLen(2)]
+    question: Annotated[tuple[Question, ...], MinLen(1)]
+    metric: Literal["area", "score"] = "area"
+    """Of each run: the area under its curve of evaluations over agent steps, or the final evaluation."""
+    seeds: Annotated[int, Gt(1)] = 10
+    first_seed: Annotated[int, Ge(0)] = 0
+    tuning_seeds: Annotated[int, Gt(0)] = 2
+    tuning_first_seed: Annotated[int, Ge(0)] = 1_000
+    trial: tuple[Trial, ...] = ()
+    """What every arm is tried with, on the tuning's seeds; the best by the metric goes on."""
+    agent: str = "dqn"
+    settings: Settings = field(default_factory=dict)
+    """Of all arms."""
+    literature: tuple[str, ...] = ()
+    examined: str = ""
+    """Of an undecided or refuted claim: whether it is the truth, too few seeds, or a fault."""
+
+    @property
+    def stamp(self) -> str:
+        """Of everything that decides a verdict; a rule that is changed afterwards has another."""
+        told = {key: value for key, value in dump(self).items() if key not in PROSE}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+    def trials(self, arm: Arm) -> tuple[Trial, ...]:
+        """What the arm is tried with; none where nothing is tuned."""
+        return arm.trials or self.trial
+
+    def tuning_tasks(self) -> Iterator[tuple[Arm, Trial, Task]]:
+        """Every arm with every trial, on every environment."""
+        for arm in self.arm:
+            for trial in self.trials(arm):
+                for place in self.place:
+                    yield arm, trial, self._task(arm, place, f"{arm.name} {trial.label}", trial.settings)
+
+    def tasks(self, chosen: dict[str, Trial]) -> Iterator[Task]:
+        """Every arm on every environment, with the trial that was chosen for it."""
+        for arm in self.arm:
+            for place in self.place:
+                yield self._task(arm, place, arm.name, chosen[arm.name].settings if arm.name in chosen else {})
+
+    def _task(self, arm: Arm, place: Place, label: str, tried: Settings) -> Task:
+        stamped: Settings = {"run": {"claim": f"{self.name} {self.stamp}"}}
+        settings = merge(self.settings, place.settings, arm.settings, tried, stamped)
+        return Task(arm.agent or self.agent, place.env, label, place.steps, settings=settings)
+
+
+def claim_names() -> list[str]:
+    """Of those that come with qladder."""
+    return sorted(path.stem for path in (CONFIGS / "claims").glob("*.toml"))
+
+
+def load_claim(name: str) -> Claim:
+    """A claim by name, or from a TOML file.
+
+    Raises:
+        UserError: there is none (with the nearest name), or it does not hold together: an arm that a question names and
+            nobody made, a question without arms, unequal numbers of trials, tuning on the verdict's seeds.
+    """
+    path = Path(name) if name.endswith(".toml") else CONFIGS / "claims" / f"{name}.toml"
+    if not path.is_file():
+        raise UserError(f"claim '{name}': there is no such claim{nearest(name, claim_names())} (qladder claims list)")
+    table = read_toml(path)
+    if "name" in table:
+        raise UserError(f"{path.name}.name: a claim is called by its file's name")
+    claim: Claim = build(Claim, {**table, "name": path.stem}, path.name)
+    _check(claim, path.name)
+    return claim
+
+
+def _check(claim: Claim, where: str) -> None:
+    arms, places = [arm.name for arm in claim.arm], [place.env for place in claim.place]
+    for names, what in ((arms, "arm"), (places, "place"), ([q.name for q in claim.question], "question")):
+        if twice := next((n for n in names if names.count(n) > 1), None):
+            raise UserError(f"{where} {what} '{twice}': there are two of them")
+    for question in claim.question:
+        if not any(question.contrast.values()):
+            raise UserError(f"{where} question '{question.name}'.contrast: no arm feeds it")
+        for arm in question.contrast:
+            if arm not in arms:
+                raise UserError(f"{where} question '{question.name}': there is no arm '{arm}'{nearest(arm, arms)}")
+        for env in question.places:
+            if env not in places:
+                raise UserError(f"{where} question '{question.name}': there is no place '{env}'{nearest(env, places)}")
+    for place in claim.place:
+        _ = place.scale
+    counts = {len(claim.trials(arm)) for arm in claim.arm}
+    if len(counts) > 1:
+        told = ", ".join(f"{arm.name} {len(claim.trials(arm))}" for arm in claim.arm)
+        raise UserError(f"{where}: every arm needs as many trials as the others; there are {told}")
+    both = range(claim.tuning_first_seed, claim.tuning_first_seed + claim.tuning_seeds)
+    if counts != {0} and any(seed in both for seed in range(claim.first_seed, claim.first_seed + claim.seeds)):
+        raise UserError(f"{where}: arms are tuned on seeds {both[0]} to {both[-1]}, which the verdict uses too")
+
+
+def settings_table(task: Task) -> Table:
+    """A task as a suite's file has it."""
+    return {key: value for key, value in dump(task).items() if value not in ("none", "", {})}

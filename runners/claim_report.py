@@ -1,0 +1,119 @@
+"""One page of cards: what each claim says, what its runs showed, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from qladder.runners.claim_file import Claim, Question
+from qladder.runners.claim_verdict import Answer
+from qladder.runners.claims import Card
+from qladder.runners.curves import CLOCKS
+from qladder.runners.diff import setting_text
+from qladder.runners.figures import clock_svg, colours
+from qladder.runners.groups import groups
+from qladder.runners.report import facts, settings_between, shipped, signed, write_page
+from qladder.runners.stats import iqm
+from qladder.runners.wording import duration, number, span
+
+SIZE = (9.2, 3.7)  # inches
+TOLD = ("machine.processor", "machine.cores", "versions.torch", "versions.gymnasium", "git.commit")
+METRICS = {
+    "area": "the mean of all greedy evaluations on the way, over agent steps: who learns sooner has more",
+    "score": "the evaluation of the final weights",
+}
+RULE = (
+    "Supported: the whole interval of the effect is above the smallest one that matters. Refuted: all of it is below, "
+    "so that no effect refutes too. Both are corrected for all questions of this page (Holm 1979), so that with a "
+    "probability of 95 % none is wrong; the intervals that are printed are 95 % each by itself."
+)
+
+
+def write_claims(cards: Sequence[Card], path: Path, title: str = "qladder claims") -> Path:
+    """Writes the page; returns its path. UserError where it cannot be written."""
+    from jinja2 import Environment, StrictUndefined
+
+    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template.filters.update(number=lambda x: signed(number(x)), span=lambda x: signed(span(x)), duration=duration)
+    html = template.from_string(shipped("claims.html")).render(
+        title=title,
+        css=shipped("page.css"),
+        overview=_overview(cards),
+        cards=[_card(card, i) for i, card in enumerate(cards)],
+        rule=RULE,
+        chip=_chip,
+        formula=formula,
+        metric=lambda claim: METRICS[claim.metric],
+        setting=setting_text,
+    )
+    write_page(path, html)
+    return path
+
+
+def formula(question: Question) -> str:
+    """A contrast as people write it: `a + b - 0.9 c`."""
+    parts = []
+    for arm, weight in question.contrast.items():
+        if weight:
+            size = "" if abs(weight) == 1 else f"{abs(weight):g} × "
+            parts.append(f"{'−' if weight < 0 else '+'} {size}{arm}")
+    return " ".join(parts).removeprefix("+ ")
+
+
+def _card(card: Card, place: int) -> dict[str, Any]:
+    claim = card.claim
+    grouped = groups(card.runs)
+    styles = colours(sorted(grouped, key=lambda g: _arm(claim, g.label)))
+    chosen = {t.arm: t.trial.label for t in card.tuned if t.chosen}
+    envs = list(dict.fromkeys(group.env for group in grouped))
+    told = facts([run.manifest for run in card.runs])
+    return {
+        "claim": claim,
+        "answers": card.answers,
+        "stale": card.stale,
+        "cost": card.cost,
+        "tuned": card.tuned,
+        "trials": len(claim.trials(claim.arm[0])),
+        "figures": [
+            clock_svg([g for g in grouped if g.env == env], CLOCKS[0], styles, SIZE, f"c{place}-{i}-", each_seed=False)
+            for i, env in enumerate(envs)
+        ],
+        "rows": [
+            {
+                "name": arm.name,
+                "what": arm.what,
+                "iqms": [_iqm(card.measures[arm.name][p.env]) for p in claim.place],
+                "seeds": min(len(card.measures[arm.name][p.env]) for p in claim.place),
+                "chosen": chosen.get(arm.name, "-"),
+                "colour": styles[arm.name][0] if arm.name in styles else "transparent",
+            }
+            for arm in claim.arm
+        ],
+        "differs": settings_between([g for g in grouped if g.env == envs[0]]) if envs else {},
+        "facts": [(key, values) for key, values in told if key in TOLD],
+    }
+
+
+def _arm(claim: Claim, label: str) -> int:
+    return next((i for i, arm in enumerate(claim.arm) if arm.name == label), len(claim.arm))
+
+
+def _iqm(by_seed: dict[int, float]) -> float | None:
+    return iqm(list(by_seed.values())) if by_seed else None
+
+
+def _chip(answer: Answer, card: dict[str, Any]) -> Markup:
+    if card["stale"]:
+        return Markup('<span class="chip">stale</span>')
+    kind = {"supported": "decided", "refuted": "refuted"}.get(answer.outcome, "")
+    return Markup('<span class="chip {}">{}</span>').format(kind, answer.outcome)
+
+
+def _overview(cards: Sequence[Card]) -> str:
+    outcomes = [a.outcome for card in cards for a in card.answers]
+    told = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in ("supported", "refuted", "undecided"))
+    cpu = sum(card.cost["cpu_seconds"] for card in cards)
+    return f"{len(cards)} claims, {len(outcomes)} questions: {told}; {duration(cpu)} of CPU time in all"

@@ -1,0 +1,143 @@
+"""From runs to verdicts: how much each arm learns, what the contrasts of a claim come to, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from qladder.envs.seeding import generator
+from qladder.runners.bootstrap import Resampled, resampled
+from qladder.runners.claim_file import Claim, Question
+from qladder.runners.contrast import ERROR, FEW, Estimate, certain, corrected
+from qladder.runners.curves import areas
+from qladder.runners.groups import scored
+from qladder.runners.runs import RunSummary
+from qladder.runners.stats import Floats, Interval, Student, iqm_rows, student_mean, t_quantile
+
+Outcome = Literal["supported", "refuted", "undecided"]
+Measures = dict[str, dict[str, dict[int, float]]]
+"""By arm, environment and seed: 0 for random play, 1 for a task that is solved."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a question's contrast comes to."""
+
+    estimate: Estimate
+    statistic: Literal["IQM", "mean"]
+    seeds: int  # that all its arms have on all its environments
+    spread: float  # of the effect, with one seed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question's verdict, with how it was come by."""
+
+    question: Question
+    outcome: Outcome
+    effect: float | None  # None without a seed that all arms have
+    interval: Interval  # 95 %, by itself
+    statistic: Literal["IQM", "mean"]
+    seeds: int
+    missing: int  # seeds that the claim asks for and that some arm has not yet
+    decides: float | None  # how far beyond delta an effect must be, to be found with so many seeds in 80 % of cases
+    more_seeds: int | None  # where undecided: how many more would probably tell, if it is as it looks
+
+
+def measures(claim: Claim, runs: Iterable[RunSummary], labels: Iterable[str]) -> Measures:
+    """Of finished runs that are called so, by the claim's metric and its environments' scales."""
+    found: Measures = {label: {place.env: {} for place in claim.place} for label in labels}
+    finished = [run for run in runs if scored(run)]
+    for place in claim.place:
+        there = [run for run in finished if run.env.partition(" ")[0] == place.env and run.agent in found]
+        if not there:
+            continue
+        if claim.metric == "area":
+            values = areas(there, "agent_steps")[0]
+        else:
+            values = [run.evaluation.mean for run in there if run.evaluation is not None]
+        for run, value in zip(there, values, strict=True):
+            found[run.agent][place.env][run.seed] = float(place.scale.normalised(value))
+    return found
+
+
+def effect(question: Question, claim: Claim, found: Measures) -> Effect | None:
+    """The contrast of the arms' interquartile means over seeds and environments, seeds drawn again for all arms alike.
+
+    (Stratified bootstrap, Agarwal et al. 2021.) With five seeds or fewer, of the means over environments with Student's
+    t. None where the arms have no seed in common.
+    """
+    envs = question.places or tuple(place.env for place in claim.place)
+    arms = {name: number for name, number in question.contrast.items() if number}
+    seeds = sorted(set.intersection(*(set(found[arm][env]) for arm in arms for env in envs)))
+    if not seeds:
+        return None
+    table = {arm: [np.array([found[arm][env][seed] for seed in seeds]) for env in envs] for arm in arms}
+    each: Floats = sum(number * np.mean(table[arm], axis=0) for arm, number in arms.items())
+    if len(seeds) <= FEW:
+        spread = float(np.std(each, ddof=1)) if len(seeds) > 1 else 0.0
+        return Effect(student_mean(each), "mean", len(seeds), spread)
+    drawn = {arm: resampled(tasks, iqm_rows, generator(0, "bootstrap")) for arm, tasks in table.items()}
+    first = next(iter(drawn.values()))
+    value = sum(number * drawn[arm].value for arm, number in arms.items())
+    draws: Floats = sum(number * drawn[arm].draws for arm, number in arms.items())  # type: ignore[assignment]
+    estimate = Resampled(value, draws, first.df, first.wider)
+    return Effect(estimate, "IQM", len(seeds), estimate.standard_error * math.sqrt(len(seeds)))
+
+
+def answers(questions: Sequence[tuple[Claim, Question, Measures]], error: float = ERROR) -> list[Answer]:
+    """The verdicts of a report, of which, with this probability or less, a single one is wrong (Holm 1979).
+
+    Supported: the whole interval is above delta. Refuted: all of it is below, so that no effect refutes too. A claim
+    that has fewer seeds than it asks for is undecided.
+    """
+    effects = [effect(question, claim, found) for claim, question, found in questions]
+    known = [i for i, e in enumerate(effects) if e is not None and _complete(e, questions[i][0])]
+    beyond = [_beyond(effects[i], questions[i][1].delta) for i in known]  # type: ignore[arg-type]
+    judged = dict(zip(known, corrected(beyond, 0.0, error), strict=True))
+    words: Mapping[str, Outcome] = {"better": "supported", "worse": "refuted"}
+    level = 1 - error / max(len(known), 1)
+    return [
+        _answer(claim, question, effects[i], words.get(judged.get(i, "undecided"), "undecided"), level)
+        for i, (claim, question, _) in enumerate(questions)
+    ]
+
+
+def _answer(claim: Claim, question: Question, found: Effect | None, outcome: Outcome, level: float) -> Answer:
+    if found is None:
+        return Answer(question, "undecided", None, (None, None), "mean", 0, claim.seeds, None, None)
+    value, seeds = found.estimate.value, found.seeds
+    decides = more = None
+    if seeds > 1:
+        decides = _found_with(seeds, level) * found.spread
+        short = abs(value - question.delta)
+        if outcome == "undecided" and short > 0:
+            needed = next((n for n in range(seeds, 10_001) if _found_with(n, level) * found.spread <= short), None)
+            more = None if needed is None or needed == seeds else needed - seeds
+    missing = max(claim.seeds - seeds, 0)
+    interval = found.estimate.interval()
+    return Answer(question, outcome, value, interval, found.statistic, seeds, missing, decides, more)
+
+
+def _found_with(seeds: int, level: float, power: float = 0.8) -> float:
+    """How many spreads of one seed an effect must be, to be found so often with so many."""
+    return (t_quantile(level, seeds - 1) + t_quantile(2 * power - 1, seeds - 1)) / math.sqrt(seeds)
+
+
+def _complete(found: Effect, claim: Claim) -> bool:
+    return found.seeds >= claim.seeds
+
+
+def _beyond(found: Effect, delta: float) -> Estimate:
+    """What of an effect is beyond delta."""
+    estimate = found.estimate
+    shifted: Estimate
+    if isinstance(estimate, Resampled):
+        shifted = Resampled(estimate.value - delta, estimate.draws - delta, estimate.df, estimate.wider)
+    else:
+        shifted = Student(estimate.value - delta, estimate.standard_error, estimate.df)
+    return certain(shifted, found.seeds, 1.0)

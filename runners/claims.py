@@ -1,0 +1,203 @@
+"""Claims put to the test: tunes the arms, runs them, and judges; a claim's runs are a suite like any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qladder.envs.errors import UserError
+from qladder.runners.arrays import DAMAGED
+from qladder.runners.claim_file import Claim, Trial, claim_names, load_claim, settings_table
+from qladder.runners.claim_verdict import Answer, Measures, answers, measures
+from qladder.runners.progress import say
+from qladder.runners.run_folder import write_json
+from qladder.runners.runs import RunSummary, find_runs
+from qladder.runners.suite import run_suite
+from qladder.runners.suite_file import Task
+
+OUT = Path("runs") / "claims"
+LAST = "verdicts.json"
+"""What the last report said, for `qladder claims list`."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of one trial of one arm: the mean measure over environments and the tuning's seeds."""
+
+    arm: str
+    trial: Trial
+    value: float | None  # None until all have ended
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """A claim with what its runs showed."""
+
+    claim: Claim
+    runs: list[RunSummary]
+    tuning: list[RunSummary]
+    tuned: list[Tuned]
+    measures: Measures
+    answers: list[Answer]
+    stale: list[str]  # stamps of other versions of the file that have runs, where this one has none
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Of all runs, the tuning's too: how many, agent steps, and seconds, by the wall clock and of the CPU."""
+        every = [*self.runs, *self.tuning]
+        return {
+            "runs": len(every),
+            "tuning_runs": len(self.tuning),
+            "agent_steps": sum(run.agent_steps for run in every),
+            "seconds": sum(run.seconds for run in every),
+            "cpu_seconds": sum(run.cpu_seconds or 0.0 for run in every),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """All that the page shows, and each run's measure."""
+        return {
+            "name": self.claim.name,
+            "stamp": self.claim.stamp,
+            "stale": self.stale,
+            "cost": self.cost,
+            "tuned": [{**asdict(t), "trial": t.trial.label} for t in self.tuned],
+            "answers": [{**asdict(a), "question": a.question.name} for a in self.answers],
+            "measures": self.measures,
+        }
+
+
+def run_claim(
+    name: str, *, out: Path = OUT, seeds: int | None = None, jobs: int | None = None, progress: bool = False
+) -> list[str]:
+    """Tunes and runs what is missing of a claim; what failed, in words.
+
+    Raises:
+        UserError: no such claim, one that does not hold together, or too few `seeds`.
+        StoppedError: Ctrl-C or SIGTERM; the same call goes on.
+    """
+    claim = load_claim(name)
+    place = out / f"{claim.name}-{claim.stamp}"
+    trials = [task for _, _, task in claim.tuning_tasks()]
+    failed: list[str] = []
+    if trials:
+        if progress:
+            say(f"{claim.name}: {len(trials)} trials with {claim.tuning_seeds} seeds")
+        tuning = _write_suite(place / "tuning.toml", claim, trials, claim.tuning_seeds, claim.tuning_first_seed)
+        done = run_suite(str(tuning), out=str(place / "tuning"), jobs=jobs, progress=progress)
+        failed += [f"{row['run']}: {row['reason']}" for row in done.failed]
+    chosen = {t.arm: t.trial for t in _tuned(claim, place) if t.chosen}
+    if trials and len(chosen) < len(claim.arm):
+        raise UserError(f"{claim.name}: not every arm has a trial that ended well; {failed[0]}")
+    tasks = list(claim.tasks(chosen))
+    final = _write_suite(place / "verdict.toml", claim, tasks, seeds or claim.seeds, claim.first_seed)
+    done = run_suite(str(final), out=str(place / "runs"), jobs=jobs, progress=progress)
+    return failed + [f"{row['run']}: {row['reason']}" for row in done.failed]
+
+
+def cards(names: Sequence[str], out: Path = OUT) -> list[Card]:
+    """Of claims by name, or those that come with qladder and have runs; verdicts are corrected for all of them.
+
+    Raises:
+        UserError: no such claim, or one that does not hold together.
+    """
+    claims = [load_claim(name) for name in names]
+    drafts = [_draft(claim, out) for claim in claims]
+    questions = [(d.claim, question, d.measures) for d in drafts for question in d.claim.question]
+    judged = iter(answers(questions))
+    return [
+        Card(d.claim, d.runs, d.tuning, d.tuned, d.measures, [next(judged) for _ in d.claim.question], d.stale)
+        for d in drafts
+    ]
+
+
+def list_claims(out: Path = OUT) -> list[dict[str, Any]]:
+    """What there is: each claim, who said it, how many runs and agent steps it takes, and its last verdicts."""
+    last: Mapping[str, Any] = {}
+    try:
+        last = json.loads((out / LAST).read_text(encoding="utf-8"))
+    except (OSError, *DAMAGED):
+        last = {}
+    return [_listed(load_claim(name), last) for name in claim_names()]
+
+
+def write_last(shown: Iterable[Card], out: Path = OUT) -> None:
+    """Keeps the verdicts for `list_claims`."""
+    write_json(
+        out / LAST,
+        {
+            card.claim.name: {"stamp": card.claim.stamp, "verdicts": {a.question.name: a.outcome for a in card.answers}}
+            for card in shown
+        },
+    )
+
+
+def _listed(claim: Claim, last: Mapping[str, Any]) -> dict[str, Any]:
+    known = last.get(claim.name)
+    verdicts = {question.name: "not run" for question in claim.question}
+    if isinstance(known, dict):
+        stale = known["stamp"] != claim.stamp
+        verdicts = {name: "stale" if stale else known["verdicts"].get(name, "not run") for name in verdicts}
+    steps = sum(task.steps or 0 for _, _, task in claim.tuning_tasks()) * claim.tuning_seeds
+    final = list(claim.tasks({}))
+    return {
+        "name": claim.name,
+        "claim": claim.claim,
+        "said_by": claim.said_by,
+        "runs": len(list(claim.tuning_tasks())) * claim.tuning_seeds + len(final) * claim.seeds,
+        "agent_steps": steps + sum(task.steps or 0 for task in final) * claim.seeds,
+        "verdicts": verdicts,
+    }
+
+
+def _draft(claim: Claim, out: Path) -> Card:
+    place = out / f"{claim.name}-{claim.stamp}"
+    runs = _runs(place / "runs")
+    found = measures(claim, runs, [arm.name for arm in claim.arm])
+    others = sorted(p.name.removeprefix(f"{claim.name}-") for p in out.glob(f"{claim.name}-*") if p != place)
+    stale = [] if runs else [stamp for stamp in others if len(stamp) == len(claim.stamp)]
+    return Card(claim, runs, _runs(place / "tuning"), _tuned(claim, place), found, [], stale)
+
+
+def _tuned(claim: Claim, place: Path) -> list[Tuned]:
+    """Every arm's trials; of equal ones the first is chosen, and none where a seed of a trial is missing."""
+    labels = {task.label for _, _, task in claim.tuning_tasks()}
+    found = measures(claim, _runs(place / "tuning"), labels)
+    tuned: list[Tuned] = []
+    for arm in claim.arm:
+        trials = claim.trials(arm)
+        values = [_mean(found[f"{arm.name} {trial.label}"], claim) for trial in trials]
+        known = [value for value in values if value is not None]
+        best = values.index(max(known)) if known and len(known) == len(values) else None
+        tuned += [Tuned(arm.name, trial, values[i], i == best) for i, trial in enumerate(trials)]
+    return tuned
+
+
+def _mean(found: Mapping[str, Mapping[int, float]], claim: Claim) -> float | None:
+    """Over environments and the tuning's seeds, once all are there."""
+    values = [value for by_seed in found.values() for value in by_seed.values()]
+    return float(np.mean(values)) if len(values) == len(claim.place) * claim.tuning_seeds else None
+
+
+def _runs(folder: Path) -> list[RunSummary]:
+    return find_runs([folder]).runs if folder.is_dir() else []
+
+
+def _write_suite(path: Path, claim: Claim, tasks: Sequence[Task], seeds: int, first_seed: int) -> Path:
+    """The claim's runs as a suite's file."""
+    import tomli_w
+
+    table = {
+        "summary": claim.hypothesis,
+        "seeds": seeds,
+        "first_seed": first_seed,
+        "task": [settings_table(task) for task in tasks],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    return path

@@ -1,0 +1,227 @@
+"""Claims: the checks of their files, verdicts by hand, and the page of docs/adding-a-claim.md done as it stands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_folders import write_run
+
+from qladder.envs.errors import UserError
+from qladder.runners.claim_file import Claim, claim_names, load_claim
+from qladder.runners.claim_report import formula
+from qladder.runners.claim_verdict import Answer, Measures, answers, effect, measures
+from qladder.runners.claims import cards
+from qladder.runners.runs import find_runs
+from qladder.runners.stats import student_mean
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "adding-a-claim.md").read_text()
+
+
+def block(kind: str) -> str:
+    (found,) = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
+    return str(found)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "early-bird.toml"
+    path.write_text(block("toml"))
+    return path
+
+
+@pytest.fixture
+def claim(file: Path) -> Claim:
+    return load_claim(str(file))
+
+
+def judged(claim: Claim, large: list[float], small: list[float]) -> Answer:
+    found: Measures = {
+        "large": {"FrozenLake-v1": dict(enumerate(large))},
+        "small": {"FrozenLake-v1": dict(enumerate(small))},
+    }
+    (answer,) = answers([(claim, claim.question[0], found)])
+    return answer
+
+
+def test_the_page_adds_a_claim(file: Path) -> None:
+    environment = {**os.environ, "COLUMNS": "120"}
+    told = []
+    for line in block("console").splitlines():
+        command = [sys.executable, "-m", "qladder.runners", *line.split()[1:], "--json"]
+        done = subprocess.run(command, cwd=file.parent, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        told.append(json.loads(done.stdout))
+    assert told[0]["claims"] == told[1]["claims"]
+    (card,) = told[0]["claims"]
+    (answer,) = card["answers"]
+    assert answer["outcome"] == "supported"  # a thousandth of a step barely moves an optimistic table in 20,000 steps
+    assert answer["seeds"] == 6
+    assert card["cost"]["tuning_runs"] == 8
+    assert card["cost"]["runs"] == 8 + 12
+    assert [t["arm"] for t in card["tuned"] if t["chosen"]] == ["large", "small"]
+    (place,) = (file.parent / "claims").glob("early-bird-*")
+    manifests = list(place.glob("runs/*/config.toml"))
+    assert len(manifests) == 12
+    assert all(f'claim = "early-bird {card["stamp"]}"' in path.read_text() for path in manifests)
+    tuned = {int(re.findall(r"^seed = (\d+)", p.read_text(), re.M)[0]) for p in place.glob("tuning/*/config.toml")}
+    assert tuned == {1000, 1001}
+    page = (file.parent / "claims" / "report.html").read_text()
+    assert "A table learns sooner with large steps" in page
+    assert ">supported<" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+    file.write_text(file.read_text().replace("delta = 0.05", "delta = 0.5"))  # the rule, after the runs
+    (stale,) = cards([str(file)], file.parent / "claims")
+    assert stale.stale == [card["stamp"]]
+    assert stale.answers[0].outcome == "undecided"
+    assert not stale.runs
+
+
+def test_prose_and_seeds_may_change_and_nothing_else(file: Path, claim: Claim) -> None:
+    text = file.read_text()
+
+    def stamp(old: str, new: str) -> str:
+        assert old in text
+        file.write_text(text.replace(old, new))
+        return load_claim(str(file)).stamp
+
+    assert stamp("seeds = 6", "seeds = 9") == claim.stamp
+    assert stamp("A longer run", "A run without end") == claim.stamp
+    for old, new in (
+        ("delta = 0.05", "delta = 0.04"),
+        ("small = -1 }", "small = -0.9 }"),
+        ("steps = 20_000", "steps = 5_000"),
+        ("step_size = 0.5", "step_size = 0.6"),
+        ("epsilon = 0.3", "epsilon = 0.4"),
+        ("On FrozenLake the area", "On FrozenLake perhaps the area"),
+    ):
+        assert stamp(old, new) != claim.stamp, old
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("small = -1 }", "smal = -1 }", "there is no arm 'smal'; did you mean 'small'"),
+        ("contrast = { large = 1, small = -1 }", "contrast = {}", "'sooner'.contrast: no arm feeds it"),
+        ("contrast = { large = 1, small = -1 }", "contrast = { large = 0 }", "no arm feeds it"),
+        ('name = "small"', 'name = "large"', "arm 'large': there are two of them"),
+        ("seeds = 6", "seeds = 6\nfirst_seed = 999", "tuned on seeds 1000 to 1001, which the verdict uses too"),
+        ("seeds = 6", 'seeds = 6\nmetric = "size"', "metric = 'size'"),
+        ("delta = 0.05", 'places = ["FrozenLake-v0"]', "no place 'FrozenLake-v0'; did you mean 'FrozenLake-v1'"),
+        ('"FrozenLake-v1"', '"my:Own-v0"', "must be the returns that count as 0 and 1"),
+        ("steps = 20_000", "steps = 20_000\nlow = 1.0", "low = 1.0 and high = 0.7441903"),
+        ('what = "steps of a half"', 'trials = [{ label = "x", settings = {} }]', "there are large 1, small 2"),
+        ("seeds = 6", "seeds = 1", "seeds = 1"),
+        ('hypothesis = "On', 'hypotheses = "On', "there is no such field; did you mean 'hypothesis'"),
+    ],
+)
+def test_a_file_that_does_not_hold_together_is_refused(file: Path, old: str, new: str, told: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=re.escape(told)):
+        load_claim(str(file))
+
+
+def test_a_claim_that_there_is_not() -> None:
+    with pytest.raises(UserError, match="no such claim; did you mean 'depth'"):
+        load_claim("dept")
+
+
+@pytest.mark.parametrize("name", claim_names())
+def test_the_claims_that_come_along_hold_together(name: str) -> None:
+    """Each arm's settings are ones that its agent has, and arms differ."""
+    from qladder.runners.config import resolve
+
+    claim = load_claim(name)
+    tasks = list(claim.tasks({}))
+    tables = [resolve(t.agent, t.env, t.table(claim.first_seed)).table() for t in tasks]
+    told = [json.dumps({**t, "run": {**t["run"], "label": ""}}, sort_keys=True) for t in tables]
+    assert len(set(told)) == len(told)
+    for _, _, task in claim.tuning_tasks():
+        resolve(task.agent, task.env, task.table(claim.tuning_first_seed))
+
+
+def test_an_effect_by_hand(claim: Claim) -> None:
+    found: Measures = {"large": {"FrozenLake-v1": {}}, "small": {"FrozenLake-v1": {}}}
+    assert effect(claim.question[0], claim, found) is None
+    found["large"]["FrozenLake-v1"] = {0: 0.5, 1: 0.7, 2: 0.9, 7: 5.0}
+    found["small"]["FrozenLake-v1"] = {0: 0.1, 1: 0.1, 2: 0.4}
+    few = effect(claim.question[0], claim, found)
+    assert few is not None
+    assert (few.statistic, few.seeds) == ("mean", 3)  # seed 7 is not in both
+    assert few.estimate.value == pytest.approx((0.4 + 0.6 + 0.5) / 3)
+    assert few.estimate.interval() == pytest.approx(student_mean([0.4, 0.6, 0.5]).interval())
+    found["large"]["FrozenLake-v1"] = {s: float(s) for s in range(8)}
+    found["small"]["FrozenLake-v1"] = dict.fromkeys(range(8), 1.0)
+    many = effect(replace(claim.question[0], contrast={"large": 2.0, "small": -3.0}), claim, found)
+    assert many is not None
+    assert many.statistic == "IQM"
+    assert many.estimate.value == pytest.approx(2 * 3.5 - 3)  # the middle half of 0 to 7 is 2 to 5
+
+
+def test_what_all_arms_share_is_no_noise(claim: Claim) -> None:
+    """Seeds are drawn again for all arms alike: a hard seed is hard for both."""
+    hard = np.random.default_rng(0).normal(0, 10, 10)
+    answer = judged(claim, list(hard + 0.3), list(hard))
+    assert answer.outcome == "supported"
+    assert answer.effect == pytest.approx(0.3)
+
+
+def test_outcomes(claim: Claim) -> None:
+    noise = [0.01, -0.02, 0.0, 0.02, -0.01, 0.015]
+    base = [0.3, 0.32, 0.28, 0.31, 0.29, 0.3]
+    assert judged(claim, [b + 0.2 + n for b, n in zip(base, noise, strict=True)], base).outcome == "supported"
+    assert judged(claim, [b + n for b, n in zip(base, noise, strict=True)], base).outcome == "refuted"  # no effect
+    near = judged(claim, [b + 0.05 + n for b, n in zip(base, noise, strict=True)], base)
+    assert near.outcome == "undecided"
+    assert near.missing == 0
+    few = judged(claim, [0.9, 0.9, 0.91], [0.1, 0.11, 0.1])  # beyond doubt, but fewer seeds than were promised
+    assert few.outcome == "undecided"
+    assert few.missing == 3
+    same = judged(claim, [0.9] * 6, [0.1] * 6)
+    assert same.outcome == "supported"
+    assert judged(claim, [], []).missing == 6
+
+
+def test_verdicts_of_a_report_are_corrected(claim: Claim) -> None:
+    """One that is just sure alone is not sure among twenty others."""
+    pattern = np.array([-1.0, -0.6, -0.2, 0.2, 0.6, 1.0]) / 10
+
+    def found(shift: float) -> Measures:
+        zeros = dict.fromkeys(range(6), 0.0)
+        return {
+            "large": {"FrozenLake-v1": dict(enumerate(pattern + shift))},
+            "small": {"FrozenLake-v1": zeros},
+        }
+
+    def outcomes(*shifts: float) -> list[str]:
+        return [a.outcome for a in answers([(claim, claim.question[0], found(shift)) for shift in shifts])]
+
+    edge = next(shift for shift in np.linspace(0.05, 0.4, 36) if outcomes(shift) == ["supported"])
+    assert edge > 0.06  # beyond delta by more than nothing
+    assert outcomes(edge, *[0.05] * 20) == ["undecided"] * 21
+    assert outcomes(edge + 0.3, *[0.05] * 20) == ["supported"] + ["undecided"] * 20
+
+
+def test_measures_are_areas_between_random_play_and_the_mark(claim: Claim, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "runs", "large", "FrozenLake-v1", 3, 0.8)
+    found = measures(claim, find_runs([folder]).runs, ["large", "small"])
+    assert found["small"]["FrozenLake-v1"] == {}
+    low, high = 0.0139398, 0.7441903  # of the environments' table
+    assert found["large"]["FrozenLake-v1"] == {3: pytest.approx((0.4 - low) / (high - low))}  # of 0, 0.4, 0.8
+    final = measures(replace(claim, metric="score"), find_runs([folder]).runs, ["large"])
+    assert final["large"]["FrozenLake-v1"] == {3: pytest.approx((0.8 - low) / (high - low))}
+
+
+def test_a_contrast_is_written_as_people_write_it(claim: Claim) -> None:
+    question = replace(claim.question[0], contrast={"a": 1.0, "b": -0.9, "c": 0.0, "d": -1.0})
+    assert formula(question) == "a − 0.9 × b − d"
