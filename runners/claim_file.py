@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -72,14 +74,25 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """One of several things that are there or not: each combination of them is an arm."""
+
+    name: Text
+    on: Settings
+    off: Settings
+
+
+@dataclass(frozen=True)
 class Question:
     """One verdict: whether the arms' measures, each times its number, add up to more than `delta`."""
 
     name: Text
     sentence: Text
     """What is supported where they do."""
-    contrast: dict[str, float]
+    contrast: dict[str, float] = field(default_factory=dict)
     """Arms and their numbers: an interaction has four, `a > c b` is `a - c b`."""
+    effect: tuple[str, ...] = ()
+    """Instead, of factors: what one of them adds on average; of two, how much more with the other than without."""
     delta: float = 0.05
     """The smallest effect that matters, of a measure that is 0 for random play and 1 for a task that is solved."""
     places: tuple[str, ...] = ()
@@ -99,7 +112,6 @@ class Claim:
     would_change: Text
     """What would change the verdict."""
     place: Annotated[tuple[Place, ...], MinLen(1)]
-    arm: Annotated[tuple[Arm, ...], MinLen(2)]
     question: Annotated[tuple[Question, ...], MinLen(1)]
     metric: Literal["area", "score"] = "area"
     """Of each run: the area under its curve of evaluations over agent steps, or the final evaluation."""
@@ -107,6 +119,9 @@ class Claim:
     first_seed: Annotated[int, Ge(0)] = 0
     tuning_seeds: Annotated[int, Gt(0)] = 2
     tuning_first_seed: Annotated[int, Ge(0)] = 1_000
+    arm: tuple[Arm, ...] = ()
+    factor: tuple[Factor, ...] = ()
+    """Their combinations are arms too."""
     trial: tuple[Trial, ...] = ()
     """What every arm is tried with, on the tuning's seeds; the best by the metric goes on."""
     agent: str = "dqn"
@@ -164,18 +179,49 @@ def load_claim(name: str) -> Claim:
     if "name" in table:
         raise UserError(f"{path.name}.name: a claim is called by its file's name")
     claim: Claim = build(Claim, {**table, "name": path.stem}, path.name)
+    claim = replace(claim, arm=(*claim.arm, *_combinations(claim.factor)))
     _check(claim, path.name)
-    return claim
+    return replace(claim, question=tuple(_spelt_out(question, claim.factor) for question in claim.question))
+
+
+def _combinations(factors: Sequence[Factor]) -> Iterator[Arm]:
+    """All of them on first, called by what is on."""
+    for on in product((True, False), repeat=len(factors)) if factors else ():
+        there = [factor.name for factor, is_on in zip(factors, on, strict=True) if is_on]
+        settings = merge(*[factor.on if is_on else factor.off for factor, is_on in zip(factors, on, strict=True)])
+        yield Arm(" + ".join(there) or "none of them", settings=settings)
+
+
+def _spelt_out(question: Question, factors: Sequence[Factor]) -> Question:
+    """With the contrast that its effect stands for."""
+    if not question.effect:
+        return question
+    names = [factor.name for factor in factors]
+    share = 2.0 ** (len(question.effect) - len(names))  # of the combinations of the other factors
+    contrast = {}
+    for arm, on in zip(_combinations(factors), product((True, False), repeat=len(factors)), strict=True):
+        signs = [1 if on[names.index(name)] else -1 for name in question.effect]
+        contrast[arm.name] = share * math.prod(signs)
+    return replace(question, contrast=contrast)
 
 
 def _check(claim: Claim, where: str) -> None:
+    if len(claim.arm) < 2:
+        raise UserError(f"{where}: it needs two arms at least, each under [[arm]], or factors, under [[factor]]")
     arms, places = [arm.name for arm in claim.arm], [place.env for place in claim.place]
     for names, what in ((arms, "arm"), (places, "place"), ([q.name for q in claim.question], "question")):
         if twice := next((n for n in names if names.count(n) > 1), None):
             raise UserError(f"{where} {what} '{twice}': there are two of them")
+    factors = [factor.name for factor in claim.factor]
     for question in claim.question:
-        if not any(question.contrast.values()):
+        if question.effect and question.contrast:
+            raise UserError(f"{where} question '{question.name}': it has a contrast and an effect, and needs one")
+        if not question.effect and not any(question.contrast.values()):
             raise UserError(f"{where} question '{question.name}'.contrast: no arm feeds it")
+        for name in question.effect:
+            if name not in factors or question.effect.count(name) > 1:
+                told = f"{where} question '{question.name}'.effect = {list(question.effect)}"
+                raise UserError(f"{told}: must be one or more of the factors{nearest(name, factors)}")
         for arm in question.contrast:
             if arm not in arms:
                 raise UserError(f"{where} question '{question.name}': there is no arm '{arm}'{nearest(arm, arms)}")

@@ -54,7 +54,10 @@ def write_claims(cards: Sequence[Card], path: Path, title: str = "qladder claims
 
 
 def formula(question: Question) -> str:
-    """A contrast as people write it: `a + b - 0.9 c`."""
+    """A contrast as people write it: `a + b - 0.9 c`; of factors, in words."""
+    if question.effect:
+        first, *others = question.effect
+        return f"what {first} adds" + "".join(f", with {other} more than without" for other in others)
     parts = []
     for arm, weight in question.contrast.items():
         if weight:
@@ -116,4 +119,9 @@ def _overview(cards: Sequence[Card]) -> str:
     outcomes = [a.outcome for card in cards for a in card.answers]
     told = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in ("supported", "refuted", "undecided"))
     cpu = sum(card.cost["cpu_seconds"] for card in cards)
-    return f"{len(cards)} claims, {len(outcomes)} questions: {told}; {duration(cpu)} of CPU time in all"
+    claims, questions = _count(len(cards), "claim"), _count(len(outcomes), "question")
+    return f"{claims}, {questions}: {told}; {duration(cpu)} of CPU time in all"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -168,6 +168,33 @@ def test_an_effect_by_hand(claim: Claim) -> None:
     assert many.estimate.value == pytest.approx(2 * 3.5 - 3)  # the middle half of 0 to 7 is 2 to 5
 
 
+def test_effects_of_factors_by_hand(file: Path) -> None:
+    """Three factors, eight arms: a measure that adds 1 for a, 2 for b, 4 for both together, and 8 for c."""
+    head, _, _ = file.read_text().partition("[[trial]]")
+    factors = [f'[[factor]]\nname = "{n}"\non.agent.{s}\noff.agent.{t}\n' for n, s, t in (
+        ("a", "step_size = 0.5", "step_size = 0.1"), ("b", "epsilon = 0.1", "epsilon = 0.3"),
+        ("c", "gamma = 0.99", "gamma = 0.9"),
+    )]  # fmt: skip
+    questions = [
+        f'[[question]]\nname = "{"".join(names)}"\nsentence = "more"\neffect = {json.dumps(names)}\n'
+        for names in (["a"], ["b"], ["c"], ["a", "b"], ["a", "c"], ["a", "b", "c"])
+    ]
+    file.write_text(head + "".join(factors) + "".join(questions))
+    claim = load_claim(str(file))
+    assert [arm.name for arm in claim.arm][:3] == ["a + b + c", "a + b", "a + c"]
+    assert claim.arm[-1].name == "none of them"
+    found: Measures = {}
+    for arm in claim.arm:
+        a, b, c = (name in arm.name.split(" + ") for name in "abc")
+        found[arm.name] = {"FrozenLake-v1": dict.fromkeys(range(6), float(a + 2 * b + 4 * (a and b) + 8 * c))}
+    told = answers([(claim, question, found) for question in claim.question])
+    assert [answer.effect for answer in told] == pytest.approx([3, 4, 8, 4, 0, 0])
+    assert [formula(q) for q in claim.question][3] == "what a adds, with b more than without"
+    file.write_text(file.read_text().replace('effect = ["a"]', 'effect = ["d"]'))
+    with pytest.raises(UserError, match="must be one or more of the factors"):
+        load_claim(str(file))
+
+
 def test_what_all_arms_share_is_no_noise(claim: Claim) -> None:
     """Seeds are drawn again for all arms alike: a hard seed is hard for both."""
     hard = np.random.default_rng(0).normal(0, 10, 10)
