@@ -37,7 +37,7 @@ def make_env(
 
         seeds = [integer(seed, stream, i) for i in range(num_envs)]
         return AtariEnv(id, protocol, num_envs=num_envs, seeds=seeds, training=training, ram=bool(kwargs))
-    from qladder.envs import catch, masked  # noqa: F401  (they register environments)
+    from qladder.envs import own  # noqa: F401  (registers environments)
     from qladder.envs.gym import BatchEnv, GymEnv, make_gym
 
     if not batched and num_envs != 1:

@@ -70,7 +70,7 @@ def truth(config: Config) -> Truth | None:
     """The exact model of a run's environment; None where it is not known (or the user's wrappers may change it)."""
     if config.env.wrappers or config.env.id.startswith("ALE/"):
         return None
-    from qladder.envs import catch, masked  # noqa: F401
+    from qladder.envs import own  # noqa: F401  (registers environments)
     from qladder.envs.gym import make_gym
 
     env = make_gym(config.env.id, config.protocol, training=False, kwargs=config.env.kwargs)

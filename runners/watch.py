@@ -101,7 +101,7 @@ class Gym:
     """One Gymnasium environment as evaluation plays it, and its pictures."""
 
     def __init__(self, config: Config, batched: bool, seed: int, *, live: bool) -> None:
-        from qladder.envs import catch, masked  # noqa: F401  (they register environments)
+        from qladder.envs import own  # noqa: F401  (registers environments)
         from qladder.envs.gym import BatchEnv, GymEnv, make_gym
 
         id, env = config.env.id, config.env

@@ -1,0 +1,55 @@
+"""Pictures whose pixels lie elsewhere: nothing that is in them is lost but what is next to what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from qladder.envs.errors import UserError
+from qladder.envs.seeding import generator
+
+BLOCK = 4  # pixels a side
+
+
+class Permuted(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Pictures `[C, H, W]` whose pixels are in the order of one fixed random permutation, or whole blocks of them are.
+
+    The permutation is the same for every channel, in every episode and run: it belongs to the pictures' size.
+
+    Raises:
+        UserError: observations that are no pictures, or whose sides are no multiples of `block`.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], block: int = 1) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 3:
+            raise UserError(f"permuted pixels: {space} is no picture of channels, rows and columns")
+        self._channels, self._height, self._width = space.shape
+        if self._height % block or self._width % block:
+            raise UserError(
+                f"permuted blocks: {self._height} x {self._width} pixels are no whole number of {block} x {block}"
+            )
+        self._block = block
+        places = self._height * self._width // block**2
+        self._order = generator(self._height * self._width, f"permutation of blocks of {block}").permutation(places)
+
+    def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
+        c, b = self._channels, self._block
+        rows, columns = self._height // b, self._width // b
+        blocks = observation.reshape(c, rows, b, columns, b).transpose(0, 1, 3, 2, 4).reshape(c, rows * columns, b, b)
+        mixed = blocks[:, self._order].reshape(c, rows, columns, b, b).transpose(0, 1, 3, 2, 4)
+        return np.ascontiguousarray(mixed).reshape(observation.shape)
+
+
+def permute_pixels(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """As a wrapper: `--env.wrappers qladder.envs.permuted:permute_pixels`; neither shape nor place is left."""
+    return Permuted(env)
+
+
+def permute_blocks(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """As a wrapper: blocks of 4 x 4 pixels change places; what is within them stays next to each other."""
+    return Permuted(env, BLOCK)

@@ -1,0 +1,168 @@
+"""Small environments of our own: pictures and values by hand and by enumeration, and Gymnasium's own checker."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from qladder.envs import own  # noqa: F401
+from qladder.envs.errors import UserError
+from qladder.envs.permuted import Permuted, permute_blocks, permute_pixels
+from qladder.envs.shapes import ShapeCatch
+from qladder.envs.sorting import Sort
+
+LEFT, STAY, RIGHT = 0, 1, 2
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs"),
+    [
+        ("qladder/ShapeCatch-v0", {}),
+        ("qladder/ShapeCatch-v0", {"margin": 1, "down": -1, "right": 1}),
+        ("qladder/Sort-v0", {}),
+        ("qladder/Sort-v0", {"k": 6, "low": 50.0, "high": 150.0}),
+        ("qladder/Sort-v0", {"view": "order"}),
+    ],
+)
+def test_gymnasiums_checker_has_nothing_to_say(env_id: str, kwargs: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gymnasium.make(env_id, **kwargs).unwrapped, skip_render_check=True)
+
+
+def best_return(env: Any, actions: int, moves: int) -> float:
+    """By trying all actions on copies."""
+    found = []
+    for action in range(actions):
+        branch = copy.deepcopy(env)
+        _, reward, terminated, truncated, _ = branch.step(action)
+        over = terminated or truncated or moves == 1
+        found.append(float(reward) + (0.0 if over else best_return(branch, actions, moves - 1)))
+    return max(found)
+
+
+def shape_and_columns(obs: Any) -> tuple[int, int, int]:
+    """Whether it is a cross, and the middles of shape and paddle, read from the first picture of a game of margin 0."""
+    rows, columns = np.nonzero(obs[0, :3])
+    paddle = np.nonzero(obs[0, 18])[0]
+    return int(obs[0, rows.min() + 1, columns].sum() == 255), int(columns.mean()), int(paddle.mean())
+
+
+def test_a_shape_by_hand() -> None:
+    env = ShapeCatch(margin=0)
+    obs, _ = env.reset(seed=2)
+    _, column, paddle = shape_and_columns(obs)
+    assert obs.shape == (1, 20, 20)
+    assert obs.dtype == np.uint8
+    assert np.count_nonzero(obs) == 5 + 5
+    obs, *_ = env.step(LEFT)
+    assert not obs[0, :2].any()  # it fell two rows
+    assert np.nonzero(obs[0, 2:5])[1].mean() == column
+    assert np.nonzero(obs[0, 18])[0].mean() == max(paddle - 2, 2)
+
+
+def test_optimal_play_always_gets_one() -> None:
+    """Walking towards a plus, and away from a cross, to the wall that is farther."""
+    seen = set()
+    for seed in range(200):
+        env = ShapeCatch(margin=0)
+        obs, _ = env.reset(seed=seed)
+        cross, column, paddle = shape_and_columns(obs)
+        seen.add((cross, column))
+        total, steps, terminated = 0.0, 0, False
+        while not terminated:
+            goal = (2 if column > 9 else 17) if cross else column
+            action = STAY if abs(paddle - goal) <= (0 if cross else 1) else RIGHT if paddle < goal else LEFT
+            paddle = min(max(paddle + 2 * (action - 1), 2), 17)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total, steps = total + float(reward), steps + 1
+            assert not truncated
+        assert (total, steps) == (1.0, 8)
+    assert len(seen) == 2 * 16  # every column, as plus and as cross
+
+
+def test_a_moved_camera_shows_the_same_game() -> None:
+    still, moved = ShapeCatch(), ShapeCatch(down=-4, right=3)
+    for action in (None, LEFT, RIGHT, RIGHT):
+        one = still.reset(seed=5)[0] if action is None else still.step(action)[0]
+        other = moved.reset(seed=5)[0] if action is None else moved.step(action)[0]
+        assert one.shape == (1, 28, 28)
+        np.testing.assert_array_equal(np.roll(one, (-4, 3), axis=(1, 2)), other)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(UserError, match="down: 5 is not allowed; must be within the margin of 4"):
+        ShapeCatch(down=5)
+    with pytest.raises(UserError, match="k: 1 is not allowed"):
+        Sort(k=1)
+    with pytest.raises(UserError, match="view: 'bits' is not allowed"):
+        Sort(view="bits")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="the lower one must be first"):
+        Sort(low=1.0, high=1.0)
+
+
+def test_sorting_by_hand() -> None:
+    env = Sort(k=3)
+    numbers, _ = env.reset(seed=1)
+    after, reward, *_ = env.step(1)
+    np.testing.assert_array_equal(after, numbers[[0, 2, 1]])
+    assert reward == -0.05
+    _, reward, terminated, truncated, _ = env.step(2)
+    assert (reward, terminated, truncated) == (1.0 if list(after) == sorted(after) else -1.0, True, False)
+    env.reset(seed=1)
+    ends = [env.step(0)[2:4] for _ in range(9)]
+    assert ends == [(False, False)] * 8 + [(False, True)]
+
+
+def test_what_is_in_order_is_told_in_bits() -> None:
+    numbers, order = Sort(), Sort(view="order")
+    for seed in range(30):
+        seen, _ = numbers.reset(seed=seed)
+        told, _ = order.reset(seed=seed)
+        for action in (0, 2, 1):
+            assert told == sum(2**i for i in range(3) if seen[i] <= seen[i + 1])
+            seen, told = numbers.step(action)[0], order.step(action)[0]
+
+
+def test_the_best_that_sorting_gives() -> None:
+    """0.85: of 24 orders the mean number of inversions, each of which takes an exchange, is 3."""
+    found = []
+    for order in itertools.permutations(range(4)):
+        env = Sort()
+        env.reset(seed=0)
+        env._numbers = np.array(order, np.float32)
+        inversions = sum(a > b for a, b in itertools.combinations(order, 2))
+        found.append(1 - 0.05 * inversions)
+        if inversions <= 3:
+            assert best_return(env, 4, 4) == pytest.approx(found[-1])
+    assert np.mean(found) == pytest.approx(0.85)
+
+
+def test_permuted_pixels_are_all_there() -> None:
+    plain, mixed, blocks = ShapeCatch(), permute_pixels(ShapeCatch()), permute_blocks(ShapeCatch())
+    again = permute_pixels(ShapeCatch())
+    moved = set()
+    for seed in range(20):
+        one, other, block = (env.reset(seed=seed)[0] for env in (plain, mixed, blocks))
+        assert other.shape == one.shape
+        assert np.count_nonzero(other) == np.count_nonzero(block) == np.count_nonzero(one)
+        np.testing.assert_array_equal(other, again.reset(seed=seed)[0])  # the same in every environment
+        assert not np.array_equal(other, one)
+        tiles = {picture.tobytes() for picture in one.reshape(7, 4, 7, 4).swapaxes(1, 2).reshape(49, 4, 4)}
+        assert {picture.tobytes() for picture in block.reshape(7, 4, 7, 4).swapaxes(1, 2).reshape(49, 4, 4)} == tiles
+        moved.add(other.tobytes())
+    assert len(moved) > 10
+
+
+def test_permutations_need_pictures_of_whole_blocks() -> None:
+    with pytest.raises(UserError, match="is no picture"):
+        permute_pixels(gymnasium.make("CartPole-v1"))
+    with pytest.raises(UserError, match="22 x 22 pixels are no whole number of 4 x 4"):
+        Permuted(ShapeCatch(margin=1), 4)
