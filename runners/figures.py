@@ -174,7 +174,7 @@ def _names(grouped: Sequence[Group]) -> list[str]:
 
 def _box(names: Sequence[str], width: float, height: float, title: bool = False) -> tuple[float, float, float, float]:
     """The axes' place in the figure, in fractions of it, with room on the right for the longest name."""
-    left, bottom, top = 0.62, 0.52, 0.42 if title else 0.22
+    left, bottom, top = 0.72, 0.52, 0.42 if title else 0.22
     right = 0.3 + 0.08 * max(len(_short(name)) for name in names)
     return left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def number(x: float | None) -> str:
     """A score for people: about four digits, `-` where there is none."""
-    return "-" if x is None else f"{x:,.{_decimals(x)}f}"
+    return "-" if x is None else _unsigned(f"{x:,.{_decimals(x)}f}")
 
 
 def span(interval: Interval) -> str:
@@ -25,7 +25,7 @@ def span(interval: Interval) -> str:
     if low is None or high is None:
         return "-"
     decimals = _decimals(max(abs(low), abs(high)))
-    return f"[{low:,.{decimals}f}, {high:,.{decimals}f}]"
+    return f"[{_unsigned(f'{low:,.{decimals}f}')}, {_unsigned(f'{high:,.{decimals}f}')}]"
 
 
 def duration(seconds: float) -> str:
@@ -135,8 +135,13 @@ def _unless(pair: Pair) -> str:
     return " (not by their means)" if pair.difference * pair.difference_of_means < 0 else ""
 
 
+def _unsigned(text: str) -> str:
+    """Nothing is not less than nothing."""
+    return text if text.strip("-0.") else text.removeprefix("-")
+
+
 def _decimals(x: float) -> int:
     size = abs(x)
-    if 0 < size < 0.01:
+    if 5e-7 < size < 0.01:
         return 1 - math.floor(math.log10(size))
     return 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3

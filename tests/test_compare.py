@@ -277,6 +277,7 @@ def test_the_table_says_it_all(tmp_path: Path) -> None:
         (123.45, "123.5"),
         (43210.9, "43,211"),
         (0.00042, "0.00042"),
+        (-2.4e-10, "0.000"),
     ],
 )
 def test_numbers_for_people(x: float | None, text: str) -> None:
@@ -287,6 +288,7 @@ def test_spans_for_people() -> None:
     assert span((None, None)) == "-"
     assert span((0.0001, 0.75)) == "[0.000, 0.750]"
     assert span((5.432, 21.81)) == "[5.43, 21.81]"
+    assert span((-1.6e-9, 1e-9)) == "[0.000, 0.000]"
 
 
 def curve(*points: tuple[float, float]) -> list[dict[str, float]]:
