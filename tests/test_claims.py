@@ -17,7 +17,7 @@ from run_folders import write_run
 from qladder.envs.errors import UserError
 from qladder.runners.claim_file import Claim, claim_names, load_claim
 from qladder.runners.claim_report import formula
-from qladder.runners.claim_verdict import Answer, Measures, answers, effect, measures
+from qladder.runners.claim_verdict import Answer, Measures, _found_with, answers, effect, measures
 from qladder.runners.claims import cards
 from qladder.runners.runs import find_runs
 from qladder.runners.stats import student_mean
@@ -252,3 +252,21 @@ def test_measures_are_areas_between_random_play_and_the_mark(claim: Claim, tmp_p
 def test_a_contrast_is_written_as_people_write_it(claim: Claim) -> None:
     question = replace(claim.question[0], contrast={"a": 1.0, "b": -0.9, "c": 0.0, "d": -1.0})
     assert formula(question) == "a − 0.9 × b − d"
+
+
+def test_how_many_more_seeds_might_tell(claim: Claim) -> None:
+    """As many as make the margin of Student's t, with the share that finds it in 80 %, no larger than the effect."""
+    pattern = np.array([-1.0, -0.6, -0.2, 0.2, 0.6, 1.0]) / 10
+    near = judged(claim, list(pattern + 0.07), [0.0] * 6)
+    assert near.outcome == "undecided"
+    assert near.effect is not None
+    assert near.decides is not None
+    assert near.more_seeds is not None
+    spread = near.decides / _found_with(6, 0.95)
+
+    def short(seeds: int) -> bool:
+        return _found_with(seeds, 0.95) * spread > abs(near.effect - 0.05)  # type: ignore[operator]
+
+    assert not short(6 + near.more_seeds)
+    assert short(6 + near.more_seeds - 1)
+    assert judged(claim, [0.05 + x for x in pattern], [0.0] * 6).more_seeds is None  # an effect of just delta
