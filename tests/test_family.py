@@ -27,7 +27,14 @@ RATE = {"start": 0.02, "end": 0.0, "over": 4000, "clock": "updates"}
 
 
 def learnt(name: str, env_id: str, steps: int, agent: dict[str, Any], **sections: Any) -> DQN:
-    settings = {"hidden": [], "gamma": GAMMA, "learning_rate": RATE, "target_period": 20, "epsilon": 1.0}
+    settings = {
+        "hidden": [],
+        "init": "fan-in",
+        "gamma": GAMMA,
+        "learning_rate": RATE,
+        "target_period": 20,
+        "epsilon": 1.0,
+    }
     flags = {"agent": {**settings, **agent}, "replay": {"batch_size": 64}, **sections}
     return trained(resolve(name, env_id, flags), steps)
 
