@@ -61,6 +61,8 @@ class Categorical:
 
     def __init__(self, support: tuple[float, float], atoms: int, device: torch.device) -> None:
         self.values = torch.linspace(*support, atoms, device=device)
+        rounding = 1e-6 * (support[1] - support[0])
+        self._lowest, self._highest = support[0] - rounding, support[1] + rounding
 
     def mean(self, out: Tensor) -> Tensor:
         return out.softmax(-1) @ self.values
@@ -68,7 +70,7 @@ class Categorical:
     def target(self, out: Tensor, policy: Tensor, reward: Tensor, discount: Tensor) -> Target:
         mixed = (policy[..., None] * out.softmax(-1)).sum(1)
         values = reward[:, None] + discount[:, None] * self.values
-        outside = (values < self.values[0]) | (values > self.values[-1])
+        outside = (values < self._lowest) | (values > self._highest)
         return Target(project(mixed, values, self.values), (mixed * outside).sum(1).mean())
 
     def loss(self, out: Tensor, target: Tensor, fractions: Tensor | None) -> Loss:
