@@ -140,7 +140,8 @@ def corrected(differences: Sequence[Estimate], delta: float, error: float = ERRO
     for i, difference in enumerate(differences):
         if verdict(difference, delta, 1 - error / number) == "equivalent":
             found[i] = "equivalent"
-    for rank, i in enumerate(sorted(range(number), key=lambda i: chance(differences[i]))):
+    sure = [i for i in range(number) if verdict(differences[i], 0.0, 1 - error) != "undecided"]
+    for rank, i in enumerate(sorted(sure, key=lambda i: chance(differences[i]))):
         judged = verdict(differences[i], 0.0, 1 - error / (number - rank))
         if judged == "undecided":
             break
