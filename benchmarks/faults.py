@@ -22,10 +22,12 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from planted import ELSEWHERE, UNIMPORTABLE
@@ -112,22 +114,54 @@ def copy_tree(to: Path) -> None:
             shutil.copy2(ROOT / name, to / name, follow_symlinks=False)
 
 
-def run_tests(copy: Path, module: str, tests: Iterable[str], python: str, limit: int = LIMIT) -> tuple[int | None, str]:
-    """pytest's exit status (None: out of time) and what it printed."""
-    settings = {"PYTHONPATH": str(copy / ".import"), "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-    settings |= {"PYTHONDONTWRITEBYTECODE": "", "COLUMNS": "1000"}  # bytecode is shared; no line is cut
-    pytest = ["-x", "-q", "-rfE", "--tb=no", "-p", "no:xdist", "-p", "no:cacheprovider", f"--timeout={TEST_LIMIT}"]
-    command = [python, str(copy / "benchmarks" / "planted.py"), str(copy), module, *pytest, *tests]
-    try:
-        done = subprocess.run(
-            command, cwd=copy, env={**os.environ, **settings}, capture_output=True, text=True, timeout=limit
+class Tester:
+    """A process that runs tests in copies of the tree, one after the other (planted.py)."""
+
+    def __init__(self, python: str) -> None:
+        settings = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+        settings |= {"PYTHONDONTWRITEBYTECODE": "", "COLUMNS": "1000"}  # bytecode is shared; no line is cut
+        command = [python, str(ROOT / "benchmarks" / "planted.py")]
+        self._process = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-    except subprocess.TimeoutExpired:
-        return None, ""
-    return done.returncode, done.stdout + done.stderr
+
+    def run(self, copy: Path, module: str, tests: Iterable[str], limit: int = LIMIT) -> tuple[int | None, str]:
+        """pytest's exit status (None: out of time) and what it printed."""
+        pytest = ["-x", "-q", "-rfE", "--tb=no", "-p", "no:xdist", "-p", "no:cacheprovider", f"--timeout={TEST_LIMIT}"]
+        pytest += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins are imported long before
+        asked = {"root": str(copy), "module": module, "arguments": [*pytest, *tests], "limit": limit}
+        ask, answers = self._process.stdin, self._process.stdout
+        assert ask is not None
+        assert answers is not None
+        print(json.dumps(asked), file=ask, flush=True)
+        answer = json.loads(answers.readline())
+        return answer["status"], answer["output"]
+
+    def end(self) -> None:
+        self._process.communicate()
 
 
-def green(copy: Path, files: Sequence[str], jobs: int, python: str) -> None:
+class Testers:
+    """As many testers as jobs, each lent to one thread at a time."""
+
+    def __init__(self, jobs: int, python: str) -> None:
+        self._all = [Tester(python) for _ in range(jobs)]
+        self._idle: SimpleQueue[Tester] = SimpleQueue()
+        for tester in self._all:
+            self._idle.put(tester)
+
+    @contextmanager
+    def one(self) -> Iterator[Tester]:
+        tester = self._idle.get()
+        yield tester
+        self._idle.put(tester)
+
+    def end(self) -> None:
+        for tester in self._all:
+            tester.end()
+
+
+def green(copy: Path, files: Sequence[str], jobs: int, testers: Testers) -> None:
     """Runs the test files without a fault, in the copy that all others are made from, and so have its bytecode.
 
     Raises:
@@ -135,7 +169,8 @@ def green(copy: Path, files: Sequence[str], jobs: int, python: str) -> None:
     """
 
     def check(some: Sequence[str]) -> None:
-        status, output = run_tests(copy, "qladder.agents", some, python, GREEN_LIMIT)
+        with testers.one() as tester:
+            status, output = tester.run(copy, "qladder.agents", some, GREEN_LIMIT)
         if status != 0:
             raise SystemExit(f"{' '.join(some)}: not green without any fault:\n{output}")
 
@@ -143,16 +178,16 @@ def green(copy: Path, files: Sequence[str], jobs: int, python: str) -> None:
         list(pool.map(check, filter(None, [files[i :: 2 * jobs] for i in range(2 * jobs)])))
 
 
-def try_fault(fault: Fault, template: Path, python: str, likely: str | None) -> Outcome:
+def try_fault(fault: Fault, template: Path, testers: Testers, likely: str | None) -> Outcome:
     """Plants one fault in a copy of its own and runs its tests: the `likely` one, then all, slow ones last."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="qladder-fault-") as folder:
+    with tempfile.TemporaryDirectory(prefix="qladder-fault-") as folder, testers.one() as tester:
         copy = Path(folder) / "tree"
         shutil.copytree(template, copy, symlinks=True)
         fault.plant(copy)
-        status, output = (0, "") if likely is None else run_tests(copy, fault.module, [likely], python)
+        status, output = (0, "") if likely is None else tester.run(copy, fault.module, [likely])
         if status != 1:  # nothing failed, or that test is no more
-            status, output = run_tests(copy, fault.module, fault.tests, python)
+            status, output = tester.run(copy, fault.module, fault.tests)
     outcome, by = judge(status, output)
     kept = {k: v for k, v in asdict(fault).items() if k in Outcome.__annotations__}
     return Outcome(**kept, outcome=outcome, by=by, seconds=round(time.monotonic() - began, 1))
@@ -216,13 +251,15 @@ def main() -> int:
         template = Path(folder) / "tree"
         copy_tree(template)
         files = sorted({file for fault in faults for file in fault.tests})
-        green(template, files, arguments.jobs, arguments.python)
+        testers = Testers(arguments.jobs, arguments.python)
+        green(template, files, arguments.jobs, testers)
         print(f"{len(files)} test files are green without a fault, {time.monotonic() - began:.0f} s", flush=True)
         with ThreadPoolExecutor(arguments.jobs) as pool:
             outcomes = []
-            for outcome in pool.map(lambda f: try_fault(f, template, arguments.python, likely.get(f.name)), faults):
+            for outcome in pool.map(lambda f: try_fault(f, template, testers, likely.get(f.name)), faults):
                 outcomes.append(outcome)
                 print(f"{outcome.outcome:9}{outcome.seconds:6.1f} s  {outcome.name}  {outcome.by}", flush=True)
+        testers.end()
     only = ["--only", *arguments.only] if arguments.only else []
     command = " ".join(["python benchmarks/faults.py", *only, f"--jobs {arguments.jobs}"])
     told = report(outcomes, time.monotonic() - began, arguments.jobs, command)
