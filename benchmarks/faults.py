@@ -201,7 +201,7 @@ def judge(status: int | None, output: str) -> tuple[str, str]:
         return "error", f"its tests took more than {LIMIT} seconds"
     failed = re.search(r"^(?:FAILED|ERROR) (tests/\S+::.*?)(?: - (.*))?$", output, re.MULTILINE)
     if status == 1 and failed is not None:
-        slow = "Timeout" in (failed[2] or "")
+        slow = "Timeout (>" in (failed[2] or "")  # pytest's; a test may well wait for a process for less
         return ("error", f"{failed[1]} took more than {TEST_LIMIT} seconds") if slow else ("caught", failed[1])
     reasons = {UNIMPORTABLE: "the module cannot be imported", ELSEWHERE: "another module than the copy's was imported"}
     return "error", reasons.get(status, f"pytest's exit status is {status}: {output[-500:]}")

@@ -25,7 +25,7 @@ def test_one_process_at_a_time_is_at_work_on_a_run(tmp_path: Path) -> None:
     holder += "with RunLock(Path(sys.argv[1])): input()"
     command = [sys.executable, "-c", holder, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 20
         while (tmp_path / "run" / ".lock").read_text().split()[:2] != ["2", str(process.pid)]:
             assert time.monotonic() < deadline
         with pytest.raises(UserError, match=f"run: process {process.pid} on .* is at work on this run"):

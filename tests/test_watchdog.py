@@ -14,7 +14,7 @@ RUN = ("--steps", "60", "--run.checkpoint-every", "10", "--run.eval-every", "100
 @pytest.mark.parametrize("way", ["sleeps", "swallows", "in_c", "holds"])
 def test_an_environment_that_hangs_is_named_and_the_run_can_go_on(way: str, tmp_path: Path) -> None:
     play = ("train", "random", f"{hanging(tmp_path)}:Hanging-v0", "--env.kwargs.way", way, "--run.hang-after", "3")
-    done = qladder(*play, *RUN, cwd=tmp_path, timeout=60)
+    done = qladder(*play, *RUN, cwd=tmp_path, timeout=30)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("qladder: ")]
     fault = "hanging:Hanging-v0: no answer for 3 seconds (environment 0, its step 30, episode 3, episode seed "
