@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
 
 from qladder.envs.seeding import generator
 from qladder.runners.bootstrap import Resampled, resampled, stretch
+from qladder.runners.permutation import permutation_test
 from qladder.runners.stats import (
     Floats,
     Interval,
@@ -58,11 +59,47 @@ class Contrast:
     spread: float  # of the difference, with one seed of each
 
 
+@dataclass(frozen=True, eq=False)
+class Guarded:
+    """The difference of two agents' interquartile means; its interval is drawn out to zero while chance may explain it.
+
+    Seeds that succeed or fail like a coin have few distinct means, of which percentiles make too much.
+    """
+
+    estimate: Resampled
+    a: Floats
+    b: Floats
+    paired: bool
+
+    @property
+    def value(self) -> float:
+        return self.estimate.value
+
+    @property
+    def standard_error(self) -> float:
+        return self.estimate.standard_error
+
+    @property
+    def df(self) -> float:
+        return self.estimate.df
+
+    @cached_property
+    def by_chance(self) -> float:
+        """The p value of a permutation test."""
+        return permutation_test(self.a, self.b, paired=self.paired)
+
+    def interval(self, level: float = 0.95) -> Interval:
+        low, high = self.estimate.interval(level)
+        if low is None or high is None or low <= 0 <= high or self.by_chance <= 1 - level:
+            return low, high
+        return min(low, 0.0), max(high, 0.0)
+
+
 def contrast(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Contrast:
     """Compares the scores of two agents on a task; those of `paired` ones come from the same seeds in the same order.
 
-    The difference of interquartile means with a bootstrap over seeds (Agarwal et al. 2021), pairs drawn together;
-    where an agent has at most five seeds, of means with Student's t.
+    The difference of interquartile means with a bootstrap over seeds (Agarwal et al. 2021), pairs drawn together, and
+    a permutation test; where an agent has at most five seeds, of means with Student's t.
     """
     x, y = np.array(a, dtype=np.float64), np.array(b, dtype=np.float64)
     seeds = min(len(x), len(y))
@@ -73,8 +110,9 @@ def contrast(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Contras
     else:
         one, other = _iqm(tuple(a), "bootstrap"), _iqm(tuple(b), "bootstrap" if paired else "bootstrap of the other")
         apart = one - other
-        difference = Resampled(apart.value, apart.draws, seeds - 1, stretch(seeds)) if paired else apart
-        errors = [difference.standard_error] if paired else [one.standard_error, other.standard_error]
+        guarded = Resampled(apart.value, apart.draws, seeds - 1, stretch(seeds)) if paired else apart
+        difference = Guarded(guarded, x, y, paired)
+        errors = [guarded.standard_error] if paired else [one.standard_error, other.standard_error]
         spread = math.hypot(*[e * math.sqrt(n) for e, n in zip(errors, (len(x), len(y)), strict=False)])
     within = math.sqrt((_variance(x) + _variance(y)) / 2)
     return Contrast(

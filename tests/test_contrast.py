@@ -146,11 +146,12 @@ def test_chance_is_the_p_value() -> None:
 def test_holm_goes_by_the_intervals_that_it_judges_by() -> None:
     """Student's t takes the first for the surest, its percentiles for the least sure: the others do not wait for it."""
     rng = np.random.default_rng(0)
-    skewed = Resampled(10.0, 10 + rng.exponential(1.0, 10_000) - np.where(rng.random(10_000) < 0.04, 12, 0), 18)
+    skewed = Resampled(10.0, 10 + rng.exponential(1.0, 10_000) - np.where(rng.random(10_000) < 0.012, 12, 0), 18)
     plain = Resampled(3.5, 3.5 + rng.normal(size=10_000), 18)
     assert skewed.value / skewed.standard_error > plain.value / plain.standard_error
     assert chance(skewed) > chance(plain)
-    assert corrected([skewed, plain, plain], 0.0) == ["undecided", "better", "better"]
+    assert [verdict(skewed, 0.0, 1 - 0.05 / k) for k in (3, 1)] == ["undecided", "better"]
+    assert corrected([skewed, plain, plain], 0.0) == ["better"] * 3
 
 
 def planned(effect: float, *, paired: bool) -> int | None:
