@@ -1,4 +1,4 @@
-"""Whether two agents' seeds could as well have changed places: an exact test that knows nothing of distributions."""
+"""Whether two agents' seeds could as well have changed places: exact tests that know nothing of distributions."""
 
 from __future__ import annotations
 
@@ -7,40 +7,48 @@ from itertools import product
 import numpy as np
 
 from qladder.envs.seeding import generator
-from qladder.runners.stats import Floats, iqm_rows
+from qladder.runners.stats import Floats
 
 PERMUTATIONS = 20_000
 ENUMERATED = 14
-"""Up to this many pairs all ways to swap them are tried, `2 ** 13` for 14 as a way and its opposite say the same."""
-ROUNDING = 1e-9  # of the largest score: what differs by less is equal
+"""Up to this many pairs all signs of their differences are tried: `2 ** 14` of them."""
 
 
 def permutation_test(a: Floats, b: Floats, *, paired: bool) -> float:
-    """How often the interquartile means would be as far apart if it were chance whose score is whose: the p value.
+    """How often ranks would be as far apart if it were chance whose score is whose: the p value.
 
-    Scores are dealt anew to both agents (Fisher 1935; Pitman 1937); those of paired ones also within pairs only, where
-    the surer of both tests counts. Zero where no other way of dealing gives as much: so few seeds cannot say more.
+    All scores are dealt anew to both agents (the rank sum test, Wilcoxon 1945; Mann and Whitney 1947); of paired ones
+    also those of each pair (the signed rank test), and the surer of both counts. Zero where no other way of dealing is
+    as extreme: so few seeds cannot say more.
     """
     found = _dealt(a, b)
-    return min(found, _swapped(a, b)) if paired else found
+    return min(found, _swapped(a - b)) if paired else found
+
+
+def ranks(x: Floats) -> Floats:
+    """From 1; equal values share the mean of theirs."""
+    _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    found: Floats = (last - (counts - 1) / 2)[place]
+    return found
 
 
 def _dealt(a: Floats, b: Floats) -> float:
-    pooled = np.tile(np.concatenate([a, b]), (PERMUTATIONS, 1))
-    dealt = generator(0, "permutations").permuted(pooled, axis=1)
-    return _share(np.abs(iqm_rows(dealt[:, : len(a)]) - iqm_rows(dealt[:, len(a) :])), a, b)
+    centred = ranks(np.concatenate([a, b])) - (len(a) + len(b) + 1) / 2
+    dealt = generator(0, "permutations").permuted(np.tile(centred, (PERMUTATIONS, 1)), axis=1)
+    return _share(dealt[:, : len(a)].sum(axis=1), centred[: len(a)].sum())
 
 
-def _swapped(a: Floats, b: Floats) -> float:
-    n = len(a)
+def _swapped(differences: Floats) -> float:
+    signed = ranks(np.abs(differences)) * np.sign(differences)
+    n = len(signed)
     if n <= ENUMERATED:
-        swaps = np.array([(False, *rest) for rest in product((False, True), repeat=n - 1)][1:])
+        signs = np.array([*product((1.0, -1.0), repeat=n)][1:-1])  # all but the one that was found, and its opposite
     else:
-        swaps = generator(0, "swaps").random((PERMUTATIONS, n)) < 0.5
-    return _share(np.abs(iqm_rows(np.where(swaps, b, a)) - iqm_rows(np.where(swaps, a, b))), a, b)
+        signs = generator(0, "swaps").choice([1.0, -1.0], (PERMUTATIONS, n))
+    return _share(signs @ signed, signed.sum())
 
 
-def _share(apart: Floats, a: Floats, b: Floats) -> float:
-    here = abs(float(iqm_rows(a[None])[0] - iqm_rows(b[None])[0]))
-    tolerance = ROUNDING * float(np.abs(np.concatenate([a, b])).max())
-    return float((apart >= here - tolerance).mean())
+def _share(apart: Floats, here: float) -> float:
+    """Ranks are whole or half numbers: no rounding is in the way."""
+    return float((np.abs(apart) >= abs(here)).mean())
