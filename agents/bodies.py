@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from qladder.agents.architecture import BLOCKS, CONVOLUTIONS, SECTIONS, features
 from qladder.agents.layers import scaled
@@ -22,6 +23,11 @@ class LayerNorm(nn.GroupNorm):
 
     def __init__(self, channels: int, streams: int = 1) -> None:
         super().__init__(streams, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.num_groups > 1 or x.dim() > 2:
+            return super().forward(x)
+        return functional.layer_norm(x, x.shape[1:], self.weight, self.bias, self.eps)  # the same in half the time
 
 
 class Residual(nn.Module):
