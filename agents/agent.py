@@ -17,7 +17,8 @@ class Agent(Protocol):
     An agent class is called as `Class(config, spec, seed=int, device=str)`, plus `replay=config` where its `Config`
     names a `replay` section. It raises `UserError` for an environment that it cannot play. A class attribute
     `evaluation_epsilon` overrides the protocol's; an attribute `learner` names the back end of its updates; `recurrent`
-    = True says that its actions depend on more of an episode than the latest observation.
+    = True says that its actions depend on more of an episode than the latest observation. Where it has `probe()`, that
+    is called once before training and raises `FaultyUpdateError` where an update is none; it changes nothing.
     """
 
     Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None.

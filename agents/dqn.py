@@ -20,6 +20,7 @@ from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers, l
 from qladder.agents.learner import choose_learner
 from qladder.agents.networks import QNetwork, q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
+from qladder.agents.probe import Dummy, dummy_batch, probe
 from qladder.agents.schedules import Clocks
 from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
 from qladder.agents.values import Target, make_values, midpoints
@@ -119,15 +120,26 @@ class DQN:
         }
         return metrics if learned.overflow is None else {**metrics, "q/support_overflow": learned.overflow}
 
+    def probe(self) -> None:
+        """Whether its update is one, on a dummy batch; changes nothing. FaultyUpdateError where it is none."""
+        rng, draws = generator(0, "probe"), self._draws.get_state()
+        batch, others = (dummy_batch(self._spec, self._num_actions, self._config.gamma, rng) for _ in range(2))
+
+        def see(some: Dummy) -> Learned:
+            self._draws.set_state(draws)
+            return self._computed(*map(self._tensor, some))
+
+        probe(see, self._online, self._target, batch, others)
+        self._draws.set_state(draws)
+
     def health(self) -> Metrics:
         if not self._updates or len(self._replay) < self._enough:
             return {}
         batch, draws = self._replay.peek(BATCH), self._draws.get_state()
         told = tuple(self._tensor(getattr(batch, name)) for name in FIELDS)
-        obs, next_obs, action, reward, discount, weight = told
+        obs, reward = told[0], told[3]
         with self._online.exact(), self._target.exact():
-            target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
-            learned = self._loss(obs, action, reward, weight, target, overflow)
+            learned = self._computed(*told)
             check_finite(learned.loss, self._updates, learned.ranges)
             with torch.no_grad():
                 q, target_q = self._q(self._online, obs), self._q(self._target, obs)
@@ -235,6 +247,13 @@ class DQN:
         """An update of transitions `[B]`."""
         target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
         return self._fit(obs, action, reward, weight, target, overflow)
+
+    def _computed(
+        self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
+    ) -> Learned:
+        """What an update would compute; nothing moves."""
+        target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
+        return self._loss(obs, action, reward, weight, target, overflow)
 
     def _fit(
         self, obs: Tensor, action: Tensor, reward: Tensor, weight: Tensor, target: Tensor, overflow: Tensor | None

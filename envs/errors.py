@@ -34,6 +34,10 @@ class DivergedError(ToldError):
     """A loss or a weight is not finite any more. Exit status 1."""
 
 
+class FaultyUpdateError(ToldError):
+    """An agent's update is none: wrong shapes, gradients where there must be none, or the like. Exit status 1."""
+
+
 class LostLockError(ToldError):
     """Another process has taken a run over. Exit status 1."""
 

@@ -15,6 +15,7 @@ import tyro
 from qladder.envs.errors import (
     DivergedError,
     EnvironmentFaultError,
+    FaultyUpdateError,
     LostLockError,
     StorageError,
     UserError,
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         more = "checkpoints made before are good: --resume goes on from the newest where there is more memory"
         _fail(f"out of memory ({first_line(error)}); {more}; qladder plan tells how much a run takes", 1)
-    except LostLockError as error:
+    except (LostLockError, FaultyUpdateError) as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)

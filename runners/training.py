@@ -87,6 +87,7 @@ def train(
         UserError: settings that do not fit, a folder that exists already, or another process at work in it.
         EnvironmentFaultError: the environment failed; checkpoints made so far are good.
         DivergedError: a loss or a weight is not finite any more; so are they.
+        FaultyUpdateError: the agent's update is none, as a dummy batch shows before training.
     """
     resolved = resolve(agent, env, settings or {}, config)
     folder = folder_of(resolved, out, name)
@@ -162,6 +163,8 @@ class _Run:
         reason, final = "failed", None
         try:
             with Stop() as stop, flushed_denormals(config), self._shares:
+                if not self._session.agent_steps and hasattr(self._session.agent, "probe"):
+                    self._session.agent.probe()
                 trained = self._train(stop, until)
                 self._save()
                 if trained == "finished":

@@ -1,0 +1,123 @@
+"""One dummy batch before training: whether what an update computes is an update of Q-learning at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qladder.agents.agent import EnvSpec
+from qladder.envs.errors import FaultyUpdateError
+
+ROWS = 8
+TOLERANCE = 1e-3  # bfloat16 and the order of sums; what these checks find is far larger
+
+
+class Dummy(NamedTuple):
+    """A batch of numbers that are possible, every second transition terminal; arrays `[B, ...]`."""
+
+    obs: Any
+    next_obs: Any
+    action: Any
+    reward: Any
+    discount: Any
+    weight: Any
+
+
+class Look(Protocol):
+    """What an update computes of a batch."""
+
+    @property
+    def target(self) -> Tensor: ...  # [B, K]
+    @property
+    def td(self) -> Tensor: ...  # [B]
+    @property
+    def loss(self) -> Tensor: ...  # a number
+
+
+def dummy_batch(spec: EnvSpec, num_actions: int, gamma: float, rng: np.random.Generator) -> Dummy:
+    """Observations anywhere within their bounds, rewards around zero."""
+    reward, discount = rng.normal(size=ROWS), gamma * (np.arange(ROWS) % 2)
+    ones = np.ones(ROWS, dtype=np.float32)
+    obs, next_obs = _observations(spec, rng), _observations(spec, rng)
+    action = rng.integers(num_actions, size=ROWS)
+    return Dummy(obs, next_obs, action, reward.astype(np.float32), discount.astype(np.float32), ones)
+
+
+def probe(see: Callable[[Dummy], Look], online: nn.Module, target: nn.Module, batch: Dummy, others: Dummy) -> None:
+    """Looks at one update's parts as `see` computes them, which must draw the same random numbers every time.
+
+    Shapes; finite numbers; a gradient for every parameter of `online` and none for `target` or through the target
+    values; terminal transitions whose targets know nothing of what follows, where others' targets do; rows that do not
+    mix. `others` is a batch to take different observations and rewards from.
+
+    Raises:
+        FaultyUpdateError: what is wrong, in one line.
+    """
+    look = see(batch)
+    _shapes(look)
+    _gradients(look, online, target)
+    terminal = np.asarray(batch.discount) == 0
+    elsewhere = see(batch._replace(next_obs=others.next_obs)).target
+    if _differs(elsewhere, look.target)[torch.from_numpy(terminal)].any():
+        raise FaultyUpdateError("before training: the targets of terminal transitions depend on what follows them")
+    if not np.array_equal(batch.next_obs[~terminal], others.next_obs[~terminal]) and elsewhere.equal(look.target):
+        raise FaultyUpdateError("before training: no target depends on what follows")
+    first = np.arange(ROWS) == 0
+    mixed = batch._replace(
+        obs=_instead(first, others.obs, batch.obs), reward=_instead(first, others.reward, batch.reward)
+    )
+    if _differs(see(mixed).td[1:, None], look.td[1:, None]).any():
+        raise FaultyUpdateError("before training: the TD error of a transition depends on others of its batch")
+
+
+def _shapes(look: Look) -> None:
+    shapes = tuple(look.target.shape), tuple(look.td.shape), tuple(look.loss.shape)
+    if len(shapes[0]) != 2 or shapes[0][0] != ROWS or shapes[1:] != ((ROWS,), ()):
+        raise FaultyUpdateError(
+            f"before training: of {ROWS} transitions targets are {shapes[0]}, TD errors {shapes[1]}, the loss "
+            f"{shapes[2]}; they must be ({ROWS}, K), ({ROWS},) and ()"
+        )
+    if not all(numbers.isfinite().all() for numbers in (look.target, look.td, look.loss)):
+        raise FaultyUpdateError("before training: an update of ordinary numbers is not finite")
+
+
+def _gradients(look: Look, online: nn.Module, target: nn.Module) -> None:
+    if look.target.requires_grad or any(p.requires_grad for p in target.parameters()):
+        raise FaultyUpdateError("before training: the targets carry a gradient")
+    named = {name: p for name, p in online.named_parameters() if p.requires_grad}
+    if not look.loss.requires_grad:
+        raise FaultyUpdateError("before training: the loss has no gradient")
+    found = dict(zip(named, torch.autograd.grad(look.loss, [*named.values()], allow_unused=True), strict=True))
+    if missed := [name for name, gradient in found.items() if gradient is None]:
+        raise FaultyUpdateError(f"before training: no gradient reaches {', '.join(missed)}")
+    gradients = [gradient for gradient in found.values() if gradient is not None]
+    if not all(gradient.isfinite().all() for gradient in gradients):
+        raise FaultyUpdateError("before training: a gradient of ordinary numbers is not finite")
+    if not any(gradient.any() for gradient in gradients):
+        raise FaultyUpdateError("before training: the gradient is zero")
+
+
+def _differs(a: Tensor, b: Tensor) -> Tensor:
+    """Which rows `[B]` of `[B, K]` do."""
+    apart: Tensor = (a - b).detach().abs().amax(1).cpu() > TOLERANCE * max(1.0, float(b.detach().abs().max()))
+    return apart
+
+
+def _instead(where: Any, one: Any, other: Any) -> Any:
+    return np.where(where.reshape(-1, *[1] * (other.ndim - 1)), one, other)
+
+
+def _observations(spec: EnvSpec, rng: np.random.Generator) -> Any:
+    if spec.num_states is not None:
+        return rng.integers(spec.num_states, size=ROWS)
+    shape, dtype = (ROWS, *spec.obs_shape), np.dtype(spec.obs_dtype)
+    if dtype.kind in "iu":
+        return rng.integers(0, min(256, np.iinfo(dtype).max + 1), size=shape).astype(dtype)
+    within = rng.normal(size=shape)
+    if spec.low is not None and spec.high is not None:
+        within = np.clip(within, spec.low, spec.high)
+    return within.astype(dtype)

@@ -1,0 +1,165 @@
+"""The dummy batch before training: it passes every agent of the family and sees what is planted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from qladder.agents.agent import EnvSpec
+from qladder.agents.probe import ROWS, dummy_batch, probe
+from qladder.agents.values import Mean, Target
+from qladder.envs.errors import FaultyUpdateError
+from qladder.runners.config import resolve
+from qladder.runners.loading import make_agent, make_environment
+from qladder.runners.training import train
+
+FAMILY = (
+    "dqn", "double-dqn", "dueling-dqn", "nstep-dqn", "per-dqn", "noisy-dqn", "c51", "qr-dqn", "iqn", "munchausen-dqn",
+    "m-iqn", "rainbow",
+)  # fmt: skip
+
+
+def made(agent: str, env: str, settings: dict[str, Any] | None = None) -> Any:
+    config = resolve(agent, env, settings or {})
+    environment = make_environment(config, batched=True)
+    environment.close()
+    return make_agent(config, environment.spec, "cpu")
+
+
+def contents(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {k: contents(v) for k, v in state.items()}
+    return state.tolist() if isinstance(state, Tensor | np.ndarray) else state
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "qladder/Catch-v0", "Taxi-v4"])
+@pytest.mark.parametrize("name", FAMILY)
+def test_agents_of_the_family_pass_and_nothing_of_them_changes(name: str, env: str) -> None:
+    agent = made(name, env, {"replay": {"capacity": 2_000}})
+    before = contents({k: v for k, v in agent.state_dict().items() if k != "replay"})
+    agent.probe()
+    assert contents({k: v for k, v in agent.state_dict().items() if k != "replay"}) == before
+    assert all(p.grad is None for p in agent._online.parameters())
+
+
+@pytest.mark.parametrize("name", ["dqn", "rainbow"])
+def test_atari_passes(name: str) -> None:
+    made(name, "ALE/Pong-v5", {"replay": {"capacity": 2_000}}).probe()
+
+
+class Plain:
+    """Q-learning in a few lines, each of which a test below breaks."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.online, self.target = nn.Linear(3, 2), nn.Linear(3, 2)
+        for net in (self.online, self.target):
+            for p in net.parameters():
+                nn.init.normal_(p, generator=generator)
+        self.target.requires_grad_(False)
+
+    def following(self, next_obs: Tensor, discount: Tensor) -> Tensor:
+        return discount * self.target(next_obs).max(1).values
+
+    def targets(self, reward: Tensor, following: Tensor) -> Tensor:
+        return reward + following
+
+    def taken(self, q: Tensor, action: Tensor) -> Tensor:
+        return q.gather(1, action[:, None])[:, 0]
+
+    def reduce(self, td: Tensor) -> Tensor:
+        return td.square().mean()
+
+    def see(self, batch: Any) -> Any:
+        obs, next_obs, action, reward, discount, _ = map(torch.from_numpy, batch)
+        target = self.targets(reward, self.following(next_obs, discount))
+        td = target - self.taken(self.online(obs), action)
+        return Seen(target[:, None], td, self.reduce(td))
+
+
+class Seen:
+    def __init__(self, target: Tensor, td: Tensor, loss: Tensor) -> None:
+        self.target, self.td, self.loss = target, td, loss
+
+
+SPEC = EnvSpec("three numbers", 1, True, (3,), "float32", None, 2)
+
+
+def look_at(agent: Plain) -> None:
+    rng = np.random.default_rng(0)
+    batch, others = (dummy_batch(SPEC, 2, 0.9, rng) for _ in range(2))
+    probe(agent.see, agent.online, agent.target, batch, others)
+
+
+def test_plain_q_learning_passes() -> None:
+    look_at(Plain())
+
+
+FAULTS: dict[str, tuple[str, Callable[[Plain], Any], str]] = {
+    "terminals not masked": (
+        "following",
+        lambda agent: lambda next_obs, _: 0.9 * agent.target(next_obs).max(1).values,
+        "terminal transitions depend on what follows",
+    ),
+    "masked the other way": (
+        "following",
+        lambda agent: lambda next_obs, discount: (0.9 - discount) * agent.target(next_obs).max(1).values,
+        "terminal transitions depend on what follows",
+    ),
+    "never bootstrapped": ("following", lambda _: lambda _, discount: 0 * discount, "no target depends"),
+    "the online network in the target, not detached": (
+        "following",
+        lambda agent: lambda next_obs, discount: discount * agent.online(next_obs).max(1).values,
+        "the targets carry a gradient",
+    ),
+    "(B,) less (B, 1)": (
+        "taken",
+        lambda _: lambda q, action: q.gather(1, action[:, None]),
+        rf"TD errors \({ROWS}, {ROWS}\)",
+    ),
+    "a batch's mean taken off": ("targets", lambda _: lambda r, v: r - r.mean() + v, "depends on others"),
+    "not reduced": ("reduce", lambda _: Tensor.square, r"the loss \(8,\)"),
+    "detached": ("reduce", lambda _: lambda td: td.detach().square().mean(), "the loss has no gradient"),
+    "no weight in it": ("reduce", lambda _: lambda td: 0 * td.mean(), "the gradient is zero"),
+    "the root of nothing": ("reduce", lambda _: lambda td: (0 * td).sqrt().mean(), "a gradient of .* not finite"),
+    "a logarithm": ("targets", lambda _: lambda r, v: (r + v).log(), "ordinary numbers is not finite"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_no_update_is_named(name: str) -> None:
+    part, fault, said = FAULTS[name]
+    agent = Plain()
+    setattr(agent, part, fault(agent))
+    with pytest.raises(FaultyUpdateError, match=said):
+        look_at(agent)
+
+
+def test_parameters_that_nothing_reaches_and_targets_that_learn_are_named() -> None:
+    agent = Plain()
+    agent.online.idle = nn.Linear(2, 2)
+    with pytest.raises(FaultyUpdateError, match=r"no gradient reaches idle\.weight, idle\.bias"):
+        look_at(agent)
+    agent = Plain()
+    agent.target.requires_grad_(True)
+    with pytest.raises(FaultyUpdateError, match="carry a gradient"):
+        look_at(agent)
+
+
+def test_a_run_whose_update_is_none_ends_before_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unmasked(_: Mean, out: Tensor, policy: Tensor, reward: Tensor, __: Tensor) -> Target:
+        return Target((reward + 0.99 * (policy * out[..., 0]).sum(1))[:, None], None)
+
+    monkeypatch.setattr(Mean, "target", unmasked)
+    with pytest.raises(FaultyUpdateError, match="terminal transitions depend on what follows"):
+        train("dqn", "CartPole-v1", settings={"run": {"steps": 100}}, out=tmp_path)
+    (run,) = tmp_path.iterdir()
+    assert json.loads((run / "manifest.json").read_text())["exit_reason"].startswith("failed: FaultyUpdateError")
+    assert (run / "metrics.jsonl").read_text() == ""
