@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -35,18 +36,28 @@ def ranks(x: Floats) -> Floats:
 
 def _dealt(a: Floats, b: Floats) -> float:
     centred = ranks(np.concatenate([a, b])) - (len(a) + len(b) + 1) / 2
-    dealt = generator(0, "permutations").permuted(np.tile(centred, (PERMUTATIONS, 1)), axis=1)
-    return _share(dealt[:, : len(a)].sum(axis=1), centred[: len(a)].sum())
+    rng = generator(0, "permutations")
+
+    def deal(times: int) -> Floats:
+        sums: Floats = rng.permuted(np.tile(centred, (times, 1)), axis=1)[:, : len(a)].sum(axis=1)
+        return sums
+
+    return _share(_often(deal, len(centred)), centred[: len(a)].sum())
 
 
 def _swapped(differences: Floats) -> float:
     signed = ranks(np.abs(differences)) * np.sign(differences)
-    n = len(signed)
+    n, rng = len(signed), generator(0, "swaps")
     if n <= ENUMERATED:
         signs = np.array([*product((1.0, -1.0), repeat=n)][1:-1])  # all but the one that was found, and its opposite
-    else:
-        signs = generator(0, "swaps").choice([1.0, -1.0], (PERMUTATIONS, n))
-    return _share(signs @ signed, signed.sum())
+        return _share(signs @ signed, signed.sum())
+    return _share(_often(lambda times: rng.choice([1.0, -1.0], (times, n)) @ signed, n), signed.sum())
+
+
+def _often(deal: Callable[[int], Floats], width: int) -> Floats:
+    """So many dealings, about a million scores at a time."""
+    rows = max(1, 1_000_000 // width)
+    return np.concatenate([deal(min(rows, PERMUTATIONS - start)) for start in range(0, PERMUTATIONS, rows)])
 
 
 def _share(apart: Floats, here: float) -> float:
