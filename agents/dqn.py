@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,12 +20,13 @@ from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers, l
 from qladder.agents.learner import choose_learner
 from qladder.agents.networks import QNetwork, q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
-from qladder.agents.probe import Dummy, dummy_batch, probe
+from qladder.agents.probe import dummy_batch, probe
 from qladder.agents.schedules import Clocks
 from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
 from qladder.agents.values import Target, make_values, midpoints
 from qladder.envs.seeding import generator, integer
 from qladder.replay.frames import FrameReplay, ReplayConfig
+from qladder.replay.types import Batch
 
 FIELDS = ("obs", "next_obs", "action", "reward", "discount", "weight")  # of a batch
 TOGETHER = 4  # updates whose targets are computed at once; more would not fit into a CPU's caches
@@ -125,9 +126,9 @@ class DQN:
         rng, draws = generator(0, "probe"), self._draws.get_state()
         batch, others = (dummy_batch(self._spec, self._num_actions, self._config.gamma, rng) for _ in range(2))
 
-        def see(some: Dummy) -> Learned:
+        def see(some: Batch) -> Learned:
             self._draws.set_state(draws)
-            return self._computed(*map(self._tensor, some))
+            return self._computed(*self._tensors(some))
 
         probe(see, self._online, self._target, batch, others)
         self._draws.set_state(draws)
@@ -136,7 +137,7 @@ class DQN:
         if not self._updates or len(self._replay) < self._enough:
             return {}
         batch, draws = self._replay.peek(BATCH), self._draws.get_state()
-        told = tuple(self._tensor(getattr(batch, name)) for name in FIELDS)
+        told = self._tensors(batch)
         obs, reward = told[0], told[3]
         with self._online.exact(), self._target.exact():
             learned = self._computed(*told)
@@ -219,7 +220,7 @@ class DQN:
             self._online.resample(self._draws)
             self._target.resample(self._draws)
         batch = self._replay.sample(updates * self._batch_size, self._config.importance(self.clocks))
-        obs, next_obs, action, reward, discount, weight = (self._tensor(getattr(batch, name)) for name in FIELDS)
+        obs, next_obs, action, reward, discount, weight = self._tensors(batch)
         target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
         for start in range(0, len(target), self._batch_size):
             rows = slice(start, start + self._batch_size)
@@ -328,6 +329,9 @@ class DQN:
             params = list(self._online.parameters())
             self._graphed = GraphedUpdates(self._improve, self._replay.store, params, self._optimizer, self._device)
         self._graphed_best = GraphOfArray(self._best, self._device)
+
+    def _tensors(self, batch: Batch) -> Sequence[Tensor]:
+        return [self._tensor(getattr(batch, name)) for name in FIELDS]
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, device=self._device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,20 +11,10 @@ from torch import Tensor, nn
 
 from qladder.agents.agent import EnvSpec
 from qladder.envs.errors import FaultyUpdateError
+from qladder.replay.types import Batch
 
 ROWS = 8
 TOLERANCE = 1e-3  # bfloat16 and the order of sums; what these checks find is far larger
-
-
-class Dummy(NamedTuple):
-    """A batch of numbers that are possible, every second transition terminal; arrays `[B, ...]`."""
-
-    obs: Any
-    next_obs: Any
-    action: Any
-    reward: Any
-    discount: Any
-    weight: Any
 
 
 class Look(Protocol):
@@ -38,16 +28,17 @@ class Look(Protocol):
     def loss(self) -> Tensor: ...  # a number
 
 
-def dummy_batch(spec: EnvSpec, num_actions: int, gamma: float, rng: np.random.Generator) -> Dummy:
-    """Observations anywhere within their bounds, rewards around zero."""
+def dummy_batch(spec: EnvSpec, num_actions: int, gamma: float, rng: np.random.Generator) -> Batch:
+    """Observations anywhere within their bounds, rewards around zero, every second transition terminal."""
     reward, discount = rng.normal(size=ROWS), gamma * (np.arange(ROWS) % 2)
     ones = np.ones(ROWS, dtype=np.float32)
     obs, next_obs = _observations(spec, rng), _observations(spec, rng)
     action = rng.integers(num_actions, size=ROWS)
-    return Dummy(obs, next_obs, action, reward.astype(np.float32), discount.astype(np.float32), ones)
+    rewards, discounts = reward.astype(np.float32), discount.astype(np.float32)
+    return Batch(obs, action, rewards, discounts, next_obs, ones, np.arange(ROWS))
 
 
-def probe(see: Callable[[Dummy], Look], online: nn.Module, target: nn.Module, batch: Dummy, others: Dummy) -> None:
+def probe(see: Callable[[Batch], Look], online: nn.Module, target: nn.Module, batch: Batch, others: Batch) -> None:
     """Looks at one update's parts as `see` computes them, which must draw the same random numbers every time.
 
     Shapes; finite numbers; a gradient for every parameter of `online` and none for `target` or through the target

@@ -153,8 +153,10 @@ class Testers:
     @contextmanager
     def one(self) -> Iterator[Tester]:
         tester = self._idle.get()
-        yield tester
-        self._idle.put(tester)
+        try:
+            yield tester
+        finally:
+            self._idle.put(tester)
 
     def end(self) -> None:
         for tester in self._all:

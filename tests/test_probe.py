@@ -39,19 +39,19 @@ def contents(state: Any) -> Any:
     return state.tolist() if isinstance(state, Tensor | np.ndarray) else state
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", "qladder/Catch-v0", "Taxi-v4"])
-@pytest.mark.parametrize("name", FAMILY)
-def test_agents_of_the_family_pass_and_nothing_of_them_changes(name: str, env: str) -> None:
-    agent = made(name, env, {"replay": {"capacity": 2_000}})
+ENVS = ("CartPole-v1", "qladder/Catch-v0", "Taxi-v4")
+CASES: list[tuple[str, str, dict[str, Any]]] = [*((name, env, {}) for name in FAMILY for env in ENVS)]
+CASES += [("dqn", "ALE/Pong-v5", {}), ("rainbow", "ALE/Pong-v5", {}), ("dqn", "CartPole-v1", {"gamma": 0.0})]
+CASES += [("c51", "CartPole-v1", {"support": [-1e-3, 1e-3]})]
+
+
+@pytest.mark.parametrize(("name", "env", "settings"), CASES)
+def test_agents_of_the_family_pass_and_nothing_of_them_changes(name: str, env: str, settings: dict[str, Any]) -> None:
+    agent = made(name, env, {"agent": settings, "replay": {"capacity": 2_000}})
     before = contents({k: v for k, v in agent.state_dict().items() if k != "replay"})
     agent.probe()
     assert contents({k: v for k, v in agent.state_dict().items() if k != "replay"}) == before
     assert all(p.grad is None for p in agent._online.parameters())
-
-
-@pytest.mark.parametrize("name", ["dqn", "rainbow"])
-def test_atari_passes(name: str) -> None:
-    made(name, "ALE/Pong-v5", {"replay": {"capacity": 2_000}}).probe()
 
 
 class Plain:
@@ -78,7 +78,7 @@ class Plain:
         return td.square().mean()
 
     def see(self, batch: Any) -> Any:
-        obs, next_obs, action, reward, discount, _ = map(torch.from_numpy, batch)
+        obs, action, reward, discount, next_obs = map(torch.from_numpy, batch[:5])
         target = self.targets(reward, self.following(next_obs, discount))
         td = target - self.taken(self.online(obs), action)
         return Seen(target[:, None], td, self.reduce(td))
