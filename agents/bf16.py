@@ -8,17 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qladder.agents.folding import Fold, fold_map, fold_pictures, unfold_map
+
 LOW = torch.bfloat16
 
 
 class LowCopies:
-    """bfloat16 copies of float32 parameters, each times a scale; `folded[i]`: in the form that `fold` wants weights."""
+    """bfloat16 copies of float32 parameters, each times a scale; `folds`: weights of convolutions of folded maps."""
 
-    def __init__(self, params: Sequence[Tensor], scales: Sequence[float], folded: Sequence[bool]) -> None:
-        self._sources = [_blocks(p) if f else p for p, f in zip(params, folded, strict=True)]
+    def __init__(self, params: Sequence[Tensor], scales: Sequence[float], folds: Sequence[Fold | None]) -> None:
+        self._sources = [fold.blocks(p) if fold else p for p, fold in zip(params, folds, strict=True)]
         self._scales = scales
         self._copies = [_empty_like(s) for s in self._sources]
-        self.tensors = [c.flatten(3).permute(0, 3, 1, 2) if f else c for c, f in zip(self._copies, folded, strict=True)]
+        self.tensors = [
+            c.flatten(3).permute(0, 3, 1, 2) if fold else c for c, fold in zip(self._copies, folds, strict=True)
+        ]
         self.refresh()
 
     @torch.no_grad()
@@ -33,85 +37,59 @@ def _empty_like(source: Tensor) -> Tensor:
     return torch.empty(source.shape, dtype=LOW, memory_format=layout)
 
 
-FOLD = 4  # pixels a side; four bytes make one 32-bit word, so that folding moves words
+class LowConvolutions(torch.autograd.Function):
+    """Convolutions with ReLU on pictures, uint8 `[B, C, H, W]` to float32 `[B, K]`; no gradient for the pictures.
 
-
-def can_fold(kernel: int, stride: int) -> bool:
-    """Whether a convolution of pictures is one of stride 1 on folded pictures."""
-    return stride == FOLD and kernel % FOLD == 0
-
-
-def fold(pictures: Tensor, mean: int) -> Tensor:
-    """uint8 `[B, C, H, W]` to bfloat16 `[B, C * 16, H / 4, W / 4]`, channels last: 4x4 pixels become channels.
-
-    Few channels and a large stride are what convolutions are slowest at; the numbers are the same. Rows and columns
-    that fill no block are left out, as the convolution leaves them out.
+    Pixels, less their `mean`, are exact in bfloat16, so the division by 255 is in the copy of the first weights,
+    `low[0]`; a layer with a fold takes its map folded.
     """
-    batch, channels, height, width = pictures.shape
-    rows, columns = height // FOLD, width // FOLD
-    whole = pictures[:, :, : rows * FOLD, : columns * FOLD].contiguous()
-    words = whole.view(torch.int32).view(batch, channels, rows, FOLD, columns)
-    blocks = words.permute(0, 2, 4, 1, 3).contiguous()
-    return _centred(blocks.view(torch.uint8).view(batch, rows, columns, -1), mean).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        pictures: Tensor,
+        mean: int,
+        strides: list[int],
+        folds: list[Fold | None],
+        low: list[Tensor],
+        *params: Tensor,
+    ) -> Tensor:
+        whole = fold_pictures(pictures) if folds[0] else pictures.contiguous(memory_format=torch.channels_last)
+        h = _centred(whole, mean)
+        taken, made = [], []
+        for i, (stride, fold) in enumerate(zip(strides, folds, strict=True)):
+            h = fold_map(h, fold.side) if fold and i else h
+            taken.append(h)
+            h = _convolution_relu(h, low[2 * i], low[2 * i + 1], [1 if fold else stride] * 2)
+            made.append(h)
+        ctx.save_for_backward(*taken, *made, *low[::2])
+        ctx.strides, ctx.folds, ctx.params = strides, folds, params
+        return h.flatten(1).float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        layers = len(ctx.strides)
+        taken, made, weights = (ctx.saved_tensors[i * layers : (i + 1) * layers] for i in range(3))
+        grad = grads[0].view(made[-1].shape).to(LOW).contiguous(memory_format=torch.channels_last)
+        found: list[Tensor] = []
+        for i in reversed(range(layers)):
+            fold = ctx.folds[i]
+            grad = torch.ops.aten.threshold_backward(grad, made[i], 0)
+            stride = [1 if fold else ctx.strides[i]] * 2
+            args = ([len(weights[i])], stride, [0, 0], [1, 1], False, [0, 0], 1, [i > 0, True, True])
+            grad, weight, bias = torch.ops.aten.convolution_backward(grad, taken[i], weights[i], *args)
+            if fold:
+                weight = fold.whole(weight, ctx.params[2 * i].shape[1])
+                grad = unfold_map(grad, fold.side, *made[i - 1].shape[2:]) if i else grad
+            found = [weight.float(), bias.float(), *found]
+        found[0] = found[0] / 255
+        return None, None, None, None, None, *found
 
 
 def _centred(pixels: Tensor, mean: int) -> Tensor:
     """uint8 to bfloat16, less `mean`: whole numbers of up to 256 either side of 0 are exact in bfloat16."""
     low = pixels.to(LOW)
     return low.sub_(mean) if mean else low
-
-
-def _blocks(weight: Tensor) -> Tensor:
-    """A view `[O, K / 4, K / 4, C, 4, 4]` of weights `[O, C, K, K]`, axes in the order of `fold`'s memory."""
-    out, channels, kernel, _ = weight.shape
-    blocks = weight.view(out, channels, kernel // FOLD, FOLD, kernel // FOLD, FOLD)
-    return blocks.permute(0, 2, 4, 1, 3, 5)
-
-
-def _unfold(grad: Tensor, channels: int) -> Tensor:
-    """Gradient `[O, C * 16, K / 4, K / 4]` of folded weights as one of weights `[O, C, K, K]`."""
-    out, _, rows, columns = grad.shape
-    blocks = grad.permute(0, 2, 3, 1).reshape(out, rows, columns, channels, FOLD, FOLD).permute(0, 3, 1, 4, 2, 5)
-    return blocks.flatten(4, 5).flatten(2, 3)
-
-
-class LowConvolutions(torch.autograd.Function):
-    """Convolutions with ReLU on pictures, uint8 `[B, C, H, W]` to float32 `[B, K]`; no gradient for the pictures.
-
-    Pixels, less their `mean`, are exact in bfloat16, so the division by 255 is in the copy of the first weights,
-    `low[0]`; a first stride of 0 says that they are folded.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, pictures: Tensor, mean: int, strides: list[int], low: list[Tensor], *params: Tensor
-    ) -> Tensor:
-        if strides[0] == 0:
-            h = fold(pictures, mean)
-        else:
-            h = _centred(pictures.contiguous(memory_format=torch.channels_last), mean)
-        activations = [h]
-        for i, stride in enumerate(strides):
-            h = _convolution_relu(h, low[2 * i], low[2 * i + 1], [stride or 1] * 2)
-            activations.append(h)
-        ctx.save_for_backward(*activations, *low[::2])
-        ctx.strides, ctx.channels = strides, pictures.shape[1]
-        return h.flatten(1).float()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        strides, saved = ctx.strides, ctx.saved_tensors
-        activations, weights = saved[: len(strides) + 1], saved[len(strides) + 1 :]
-        grad = grads[0].view(activations[-1].shape).to(LOW).contiguous(memory_format=torch.channels_last)
-        found: list[Tensor] = []
-        for i in reversed(range(len(strides))):
-            grad = torch.ops.aten.threshold_backward(grad, activations[i + 1], 0)
-            stride = [strides[i] or 1] * 2
-            args = ([len(weights[i])], stride, [0, 0], [1, 1], False, [0, 0], 1, [i > 0, True, True])
-            grad, weight, bias = torch.ops.aten.convolution_backward(grad, activations[i], weights[i], *args)
-            found = [weight.float(), bias.float(), *found]
-        found[0] = (found[0] if strides[0] else _unfold(found[0], ctx.channels)) / 255
-        return None, None, None, None, *found
 
 
 def _convolution_relu(h: Tensor, weight: Tensor, bias: Tensor, stride: list[int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -38,6 +39,6 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def check_finite(loss: Tensor, updates: int, ranges: Mapping[str, Tensor]) -> None:
     """DivergedError, which tells the `ranges` in its batch, where the loss is not finite; on a GPU it waits for it."""
-    if not loss.isfinite():
+    if not math.isfinite(loss.item()):
         told = ", ".join(f"{name} {t.min():.4g} to {t.max():.4g}" for name, t in ranges.items())
         raise DivergedError(f"the loss is {loss.item()} at update {updates}; in its batch: {told}")

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from qladder.agents.bf16 import LowConvolutions, LowCopies, LowLinear, can_fold, multiplies_low
+from qladder.agents.bf16 import LowConvolutions, LowCopies, LowLinear, multiplies_low
+from qladder.agents.folding import fold_of
 
 SMALLEST = 3  # pixels, as the small CNN's kernel
 LARGE_PIXELS = 36  # the Nature CNN needs as many in height and width
@@ -77,14 +78,14 @@ class Convolutions(nn.Module):
             channels, height, width = out, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         self.width = channels * height * width
         self._strides = [stride for _, _, stride in layers]
-        self._folds = can_fold(*layers[0][1:])
+        self._folds = [fold_of(i, kernel, stride) for i, (_, kernel, stride) in enumerate(layers)]
         self.low: LowCopies | None = None
         self._relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.low is not None:
-            strides = [0 if self._folds else self._strides[0], *self._strides[1:]]
-            return LowConvolutions.apply(x, self._mean, strides, self.low.tensors, *self._params())  # type: ignore[no-untyped-call]
+            how = self._mean, self._strides, self._folds
+            return LowConvolutions.apply(x, *how, self.low.tensors, *self._params())  # type: ignore[no-untyped-call]
         h = scaled(x, self._mean, self._format)
         for layer in self.layers:
             h = self._relu(layer(h))
@@ -93,7 +94,8 @@ class Convolutions(nn.Module):
     def lower(self) -> LowCopies:
         """From here on computes in bfloat16, from these copies."""
         rest = 2 * len(self.layers) - 1
-        self.low = LowCopies(self._params(), [1 / 255, *[1.0] * rest], [self._folds, *[False] * rest])
+        folds = [f for fold in self._folds for f in (fold, None)]  # of weights; biases have none
+        self.low = LowCopies(self._params(), [1 / 255, *[1.0] * rest], folds)
         return self.low
 
     def _params(self) -> list[Tensor]:
@@ -111,7 +113,7 @@ class Linear(nn.Linear):
     def lower(self) -> LowCopies:
         """From here on computes in bfloat16, from these copies where the CPU needs any."""
         params = [] if multiplies_low() else self._weights()
-        self.low = LowCopies(params, [1.0] * len(params), [False] * len(params))
+        self.low = LowCopies(params, [1.0] * len(params), [None] * len(params))
         return self.low
 
     def _weights(self) -> list[Tensor]:

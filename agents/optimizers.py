@@ -56,16 +56,15 @@ class CentredRMSProp(Plain):
 class FusedAdam(Plain, torch.optim.Adam):
     """torch's fused Adam without what its `step` does besides, which takes longer than the arithmetic of small nets."""
 
+    _slots: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = None
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         group = self.param_groups[0]
         params = group["params"]
-        if not self.state:
-            for p in params:
-                zeros = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
-                self.state[p] = {"step": torch.zeros((), device=p.device), **zeros}
-        slots = [self.state[p] for p in params]
-        mean, square, steps = ([s[name] for s in slots] for name in ("exp_avg", "exp_avg_sq", "step"))
+        if self._slots is None:
+            self._slots = self._begin(params)
+        mean, square, steps = self._slots
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
             params,
@@ -82,6 +81,21 @@ class FusedAdam(Plain, torch.optim.Adam):
             amsgrad=False,
             maximize=False,
         )
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for its profiler and for hooks
+
+    def _begin(self, params: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Means, mean squares and steps, at 0 where there are none."""
+        for p in params:
+            if not self.state[p]:
+                zeros = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[p] = {"step": torch.zeros((), device=p.device), **zeros}
+        mean, square, steps = ([self.state[p][name] for p in params] for name in ("exp_avg", "exp_avg_sq", "step"))
+        return mean, square, steps
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._slots = None
 
 
 def make_optimizer(name: str, params: Iterable[Tensor], lr: float | Tensor, eps: float) -> torch.optim.Optimizer:

@@ -152,10 +152,10 @@ def test_signals_keep_their_size_through_he_weights_and_fade_through_small_ones(
     assert faded < kept / 5
 
 
-@pytest.mark.parametrize("shape", [(4, 87, 90), (1, 36, 41), (3, 44, 44)])
+@pytest.mark.parametrize("shape", [(4, 87, 90), (1, 36, 41), (3, 44, 44), (2, 40, 92)])
 def test_pictures_of_any_size_are_folded_as_the_convolution_sees_them(shape: tuple[int, ...]) -> None:
     plain, folded = (build("nature-cnn", (32,), spec(shape), 1) for _ in range(2))
-    plain.trunk[0]._folds = False
+    plain.trunk[0]._folds = [None] * 3
     for network in (plain, folded):
         network.lower()
     pictures = torch.randint(0, 256, (8, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
@@ -172,7 +172,7 @@ def test_the_largest_error_is_seen_in_whatever_layer_it_is(monkeypatch: pytest.M
 
     def wrong(ctx: Any, *grads: Tensor) -> Any:
         found = list(right(ctx, *grads))
-        found[4] = found[4] * 255  # the first weights' scale, forgotten
+        found[5] = found[5] * 255  # the first weights' scale, forgotten
         return tuple(found)
 
     monkeypatch.setattr(LowConvolutions, "backward", staticmethod(wrong))
@@ -187,7 +187,7 @@ def test_a_kernel_that_gives_nan_fails_the_self_test(which: int, monkeypatch: py
 
     def wrong(ctx: Any, *grads: Tensor) -> Any:
         found = list(right(ctx, *grads))
-        found[4 + which] = found[4 + which] * float("nan")
+        found[5 + which] = found[5 + which] * float("nan")
         return tuple(found)
 
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
