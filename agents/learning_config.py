@@ -17,10 +17,12 @@ class LearningConfig(NetworkConfig):
 
     gamma: Annotated[float, Ge(0), Le(1)] = 0.99
     """Discount of one agent step."""
-    optimizer: Literal["adam", "rmsprop"] = "adam"
-    """`rmsprop` is the paper's: centred, decay 0.95, epsilon (there 0.01) inside the root."""
+    optimizer: Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"] = "adam"
+    """`rmsprop` is the paper's: centred, decay 0.95, epsilon (there 0.01) inside the root. Momentum is 0.9,
+    the decay of `adamw`'s weights 0.01."""
     learning_rate: Schedule = Schedule(1e-3, 1e-3, 0, "updates")  # noqa: RUF009 (frozen)
     optimizer_eps: Annotated[float, Gt(0)] = 1e-8
+    """Of Adagrad, RMSProp and Adam."""
     loss: Literal["huber", "mse"] = "huber"
     """Of a mean's TD error; quantiles have Huber's, categorical distributions the cross-entropy."""
     double: bool = False

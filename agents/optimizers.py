@@ -1,4 +1,4 @@
-"""Adam, and the centred RMSProp of the DQN paper, by name."""
+"""Optimizers by name: Adam, the centred RMSProp of the DQN paper, and those that they are compared with."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ class CentredRMSProp(Plain):
 class FusedAdam(Plain, torch.optim.Adam):
     """torch's fused Adam without what its `step` does besides, which takes longer than the arithmetic of small nets."""
 
+    _kernel = staticmethod(torch._fused_adam_)
+    _decay = 0.0
     _slots: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = None
 
     @torch.no_grad()
@@ -66,7 +68,7 @@ class FusedAdam(Plain, torch.optim.Adam):
             self._slots = self._begin(params)
         mean, square, steps = self._slots
         torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
+        self._kernel(
             params,
             [p.grad for p in params],
             mean,
@@ -76,7 +78,7 @@ class FusedAdam(Plain, torch.optim.Adam):
             lr=group["lr"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],
-            weight_decay=0.0,
+            weight_decay=self._decay,
             eps=group["eps"],
             amsgrad=False,
             maximize=False,
@@ -98,13 +100,43 @@ class FusedAdam(Plain, torch.optim.Adam):
         self._slots = None
 
 
+class SGD(Plain, torch.optim.SGD):
+    """Stochastic gradient descent, plain or with momentum (Polyak 1964; Nesterov 1983)."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class Adagrad(Plain, torch.optim.Adagrad):
+    """Steps that shrink with the sum of all squared gradients so far (Duchi et al. 2011)."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adagrad.step))
+
+
+class AdamW(FusedAdam):
+    """Adam with decay of the weights beside the gradient's step (Loshchilov and Hutter 2019)."""
+
+    _kernel = staticmethod(torch._fused_adamw_)
+    _decay = 0.01
+
+
+MOMENTUM = 0.9
+
+
 def make_optimizer(name: str, params: Iterable[Tensor], lr: float | Tensor, eps: float) -> torch.optim.Optimizer:
-    """`adam` or `rmsprop` (centred, decay 0.95) with this epsilon; in a CUDA graph Adam's `lr` is a tensor."""
-    if name == "rmsprop":
-        return CentredRMSProp(params, float(lr), eps=eps)
+    """One of `agent.optimizer`; RMSProp is centred, with decay 0.95; in a CUDA graph Adam's `lr` is a tensor."""
     if isinstance(lr, Tensor):
         return torch.optim.Adam(params, lr=lr, eps=eps, fused=True, capturable=lr.is_cuda)
-    return FusedAdam(params, lr=lr, eps=eps, fused=True)
+    if name in ("sgd", "momentum", "nesterov"):
+        return SGD(
+            params, lr=lr, momentum=0.0 if name == "sgd" else MOMENTUM, nesterov=name == "nesterov", foreach=True
+        )
+    makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "adagrad": lambda: Adagrad(params, lr=lr, eps=eps, foreach=True),
+        "rmsprop": lambda: CentredRMSProp(params, lr, eps=eps),
+        "adam": lambda: FusedAdam(params, lr=lr, eps=eps, fused=True),
+        "adamw": lambda: AdamW(params, lr=lr, eps=eps, fused=True),
+    }
+    return makers[name]()
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -249,12 +249,36 @@ def test_adam_is_torchs_bit_for_bit() -> None:
             assert torch.equal(one, other)
 
 
-def test_training_leaves_torchs_compiler_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [  # gradients of 0.5 and then of 1, a rate of 0.1, an epsilon of 0.2
+        ("sgd", 0.05, 0.1),
+        ("momentum", 0.05, 0.1 * (0.9 * 0.5 + 1.0)),
+        ("nesterov", 0.1 * (0.5 + 0.9 * 0.5), 0.1 * (1.0 + 0.9 * (0.9 * 0.5 + 1.0))),
+        ("adagrad", 0.1 * 0.5 / (0.5 + 0.2), 0.1 * 1.0 / (1.25**0.5 + 0.2)),
+        ("adamw", 0.1 * 0.01 * 2.0 + 0.1 * 0.5 / (0.5 + 0.2), None),
+    ],
+)
+def test_steps_of_other_optimizers_by_hand(name: str, first: float, second: float | None) -> None:
+    weight = torch.tensor([2.0], requires_grad=True)
+    optimizer = make_optimizer(name, [weight], 0.1, 0.2)
+    weight.grad = torch.tensor([0.5])
+    optimizer.step()
+    assert weight.item() == pytest.approx(2.0 - first)
+    if second is not None:
+        weight.grad = torch.tensor([1.0])
+        optimizer.step()
+        assert weight.item() == pytest.approx(2.0 - first - second)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "adagrad"])
+def test_training_leaves_torchs_compiler_alone(optimizer: str, tmp_path: Path) -> None:
     """Its import takes more than a second of every run."""
+    settings = {"run": {"steps": 1100}, "agent": {"optimizer": optimizer}}
     script = f"""
         import sys
         from qladder.runners import train
-        train("dqn", "FrozenLake-v1", settings={{"run": {{"steps": 1100}}}}, out="{tmp_path}")
+        train("dqn", "FrozenLake-v1", settings={settings}, out="{tmp_path}")
         assert not {{"torch._dynamo", "torch._inductor"}} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)

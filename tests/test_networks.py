@@ -258,7 +258,7 @@ def test_dqn_computes_with_its_present_weights_after_updates_copies_and_loading(
             assert torch.allclose(network(obs), values, atol=0.01)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
 def test_a_checkpoint_of_a_picture_network_goes_on_the_same_way(optimizer: str, tmp_path: Path) -> None:
     agent_flags = {"learner": "eager", "optimizer": optimizer, "hidden": [16]}
     settings = {"agent": agent_flags, "replay": {"capacity": 400, "batch_size": 8}, "env": {"num_envs": 2}}
