@@ -9,10 +9,7 @@ from typing import NamedTuple
 from qladder.agents.network_config import NetworkConfig
 from qladder.envs.errors import refuse
 
-CONVOLUTIONS = {  # (channels out, kernel, stride), without padding
-    "nature-cnn": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
-    "small-cnn": ((16, 3, 1),),
-}
+NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # (channels out, kernel, stride), without padding
 SECTIONS = (16, 32, 32)  # channels of IMPALA's sections (Espeholt et al. 2018, fig. 3), times the width
 BLOCKS = 2  # residual blocks in a section, of two convolutions each
 
@@ -26,11 +23,13 @@ class Layer(NamedTuple):
     height: int = 1  # of the map that it makes
     width: int = 1
     normed: bool = False  # with a layer norm's scale and shift for each output
+    shared: bool = True  # the same weights in all places of the map
 
     @property
     def parameters(self) -> int:
         """Weights, biases, and those of its norm."""
-        return self.outputs * (self.inputs * self.kernel**2 + 1 + 2 * self.normed)
+        places = 1 if self.shared else self.height * self.width
+        return self.outputs * (places * (self.inputs * self.kernel**2 + 1) + 2 * self.normed)
 
     @property
     def multiply_adds(self) -> int:
@@ -60,11 +59,18 @@ def convolutions(name: str, config: NetworkConfig, obs_shape: tuple[int, ...]) -
             found += [Layer(out, out, 3, height, width, normed)] * (2 * BLOCKS)
             channels = out
         return found
-    for out, kernel, stride in CONVOLUTIONS[name]:
+    for out, kernel, stride in plan(name, config):
         height, width = ((side - kernel) // stride + 1 for side in (height, width))
-        found.append(Layer(channels, out, kernel, height, width, normed))
+        found.append(Layer(channels, out, kernel, height, width, normed, name != "local"))
         channels = out
     return found
+
+
+def plan(name: str, config: NetworkConfig) -> tuple[tuple[int, int, int], ...]:
+    """Of a network other than `impala` and `mlp`: each convolution's channels out, kernel and stride."""
+    if name == "nature-cnn":
+        return NATURE
+    return tuple((out, 3, 1 if layer == 0 else 2) for layer, out in enumerate(config.channels))
 
 
 def features(name: str, config: NetworkConfig, obs_shape: tuple[int, ...]) -> int:
@@ -76,6 +82,16 @@ def features(name: str, config: NetworkConfig, obs_shape: tuple[int, ...]) -> in
 def check_network(name: str, config: NetworkConfig, obs_shape: tuple[int, ...]) -> None:
     """UserError, naming both, where two settings of the network `name` (not `auto`) do not go together."""
     hidden, pool, wrong = list(config.hidden), config.pool, []
+    channels, has_channels = list(config.channels), name in ("small-cnn", "local")
+    if has_channels and min(min(c.height, c.width) for c in convolutions(name, config, obs_shape)) < 1:
+        told = f"agent.channels = {channels} with pictures of {obs_shape[1]} x {obs_shape[2]}"
+        refuse([(True, f"{told}: too many layers, nothing is left of them")])
+    wrong.append(
+        (
+            tuple(channels) != NetworkConfig.channels and not has_channels,
+            f"agent.channels = {channels} with agent.network = '{name}': only small-cnn and local have them",
+        )
+    )
     if name == "mlp":
         wrong += [
             (pool is not None, f"agent.pool = {pool} with agent.network = 'mlp': it has no pictures to pool"),

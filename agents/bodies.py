@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qladder.agents.architecture import BLOCKS, CONVOLUTIONS, SECTIONS, features
-from qladder.agents.layers import scaled
+from qladder.agents.architecture import BLOCKS, SECTIONS, Layer, convolutions, features, plan
+from qladder.agents.layers import Unshared, scaled
 from qladder.agents.network_config import NetworkConfig
 
 
@@ -51,9 +51,12 @@ class PictureBody(nn.Module):
         super().__init__()
         self._mean, self._pool = config.pixel_mean, config.pool
         norm = config.norm == "layer"
-        self.layers: nn.Sequential = nn.Sequential(
-            *(_impala(shape[0], config.width, norm) if name == "impala" else _plain(shape[0], CONVOLUTIONS[name], norm))
-        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if name == "impala":
+            layers = _impala(shape[0], config.width, norm)
+        else:
+            strides = [stride for _, _, stride in plan(name, config)]
+            layers = _plain(convolutions(name, config, shape), strides)
+        self.layers: nn.Sequential = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.width = features(name, config, shape)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,11 +64,12 @@ class PictureBody(nn.Module):
         return (h if self._pool is None else nn.functional.adaptive_max_pool2d(h, self._pool)).flatten(1)
 
 
-def _plain(channels: int, layers: tuple[tuple[int, int, int], ...], norm: bool) -> Iterator[nn.Module]:
+def _plain(layers: Sequence[Layer], strides: Sequence[int]) -> Iterator[nn.Module]:
     """Each convolution with a norm, where there is one, before its ReLU."""
-    for out, kernel, stride in layers:
-        yield from (nn.Conv2d(channels, out, kernel, stride), *_norm(out, norm), nn.ReLU())
-        channels = out
+    for layer, stride in zip(layers, strides, strict=True):
+        size = layer.inputs, layer.outputs, layer.kernel, stride
+        yield nn.Conv2d(*size) if layer.shared else Unshared(*size, layer.height, layer.width)
+        yield from (*_norm(layer.outputs, layer.normed), nn.ReLU())
 
 
 def _impala(channels: int, width: int, norm: bool) -> Iterator[nn.Module]:

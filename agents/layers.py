@@ -102,6 +102,20 @@ class Convolutions(nn.Module):
         return list(self.layers.parameters())
 
 
+class Unshared(nn.Module):
+    """Like a convolution, `[B, C, H, W]` to `[B, O, height, width]`; each place of the map has weights of its own."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int, height: int, width: int) -> None:
+        super().__init__()
+        self._kernel, self._stride, self._map = kernel, stride, (out, height, width)
+        self.weight = nn.Parameter(torch.empty(height * width, out, channels * kernel**2))
+        self.bias = nn.Parameter(torch.empty(height * width, out, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = nn.functional.unfold(x, self._kernel, stride=self._stride)  # [B, C * K * K, places]
+        return torch.baddbmm(self.bias, self.weight, patches.permute(2, 1, 0)).permute(2, 1, 0).reshape(-1, *self._map)
+
+
 class Linear(nn.Linear):
     """A fully connected layer that can compute in bfloat16."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MinLen
 
 WIDEST = 1_000_000
 Width = Annotated[int, Gt(0), Le(WIDEST)]
@@ -16,10 +16,13 @@ Width = Annotated[int, Gt(0), Le(WIDEST)]
 class NetworkConfig:
     """From observations to what is learnt of each action's return."""
 
-    network: Literal["auto", "mlp", "small-cnn", "nature-cnn", "impala"] = "auto"
-    """`auto`: by the observations (pictures or vectors), never `impala` (`qladder list networks`)."""
+    network: Literal["auto", "mlp", "small-cnn", "local", "nature-cnn", "impala"] = "auto"
+    """`auto`: by the observations (pictures or vectors), never `local` or `impala` (`qladder list networks`)."""
     hidden: tuple[Width, ...] = (128, 128)
     """Widths of the fully connected layers."""
+    channels: Annotated[tuple[Width, ...], MinLen(1)] = (16,)
+    """Of the small CNN's 3x3 convolutions, and of `local`'s, whose weights are each place's own; the first has a stride
+    of 1, the others of 2."""
     width: Annotated[int, Gt(0), Le(1_000)] = 1
     """IMPALA's channels (16, 32, 32; Espeholt et al. 2018) times this."""
     norm: Literal["none", "layer"] = "none"

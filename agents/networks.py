@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qladder.agents.agent import EnvSpec
-from qladder.agents.architecture import CONVOLUTIONS, check_network
+from qladder.agents.architecture import check_network, plan
 from qladder.agents.bf16 import LowCopies
 from qladder.agents.bodies import LayerNorm, PictureBody, Residual
 from qladder.agents.layers import (
@@ -25,6 +25,7 @@ from qladder.agents.layers import (
     Pixels,
     QuantileEmbedding,
     Scale,
+    Unshared,
     resample,
 )
 from qladder.agents.network_config import NetworkConfig
@@ -153,10 +154,10 @@ def trunk(config: NetworkConfig, spec: EnvSpec, hidden: Sequence[int]) -> tuple[
     if name == "mlp":
         layers, width = _vector_torso(spec, config.scale_inputs)
     else:
-        if name == "impala" or config.norm == "layer" or config.pool is not None:
+        if name in ("impala", "local") or config.norm == "layer" or config.pool is not None:
             body = PictureBody(name, spec.obs_shape, config)
         else:
-            body = Convolutions(spec.obs_shape, CONVOLUTIONS[name], config.pixel_mean)
+            body = Convolutions(spec.obs_shape, plan(name, config), config.pixel_mean)
         layers, width = [body], body.width
     before = None
     for size in hidden:
@@ -176,9 +177,9 @@ def multiply_adds(network: nn.Module, obs: Tensor) -> list[int]:
     counts: list[int] = []
 
     def count(layer: Any, _: Any, out: Tensor) -> None:
-        counts.append(layer.weight.numel() * math.prod(out.shape[2:]))
+        counts.append(layer.weight.numel() * (1 if isinstance(layer, Unshared) else math.prod(out.shape[2:])))
 
-    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in _weighted(network)]
     with torch.no_grad():
         network(obs)
     for hook in hooks:
@@ -216,14 +217,22 @@ def _vector_torso(spec: EnvSpec, scale_inputs: bool) -> tuple[list[nn.Module], i
     return ([Pixels(), nn.Flatten()] if spec.obs_dtype == "uint8" and spec.obs_shape else [Floats()]), width
 
 
-def _weighted(network: nn.Module) -> list[nn.Linear | nn.Conv2d]:
-    return [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+Weighted = nn.Linear | nn.Conv2d | Unshared
+
+
+def _weighted(network: nn.Module) -> list[Weighted]:
+    return [layer for layer in network.modules() if isinstance(layer, Weighted)]
+
+
+def _inputs(layer: Weighted) -> int:
+    """Of one unit."""
+    return layer.weight.shape[2] if isinstance(layer, Unshared) else layer.weight[0].numel()
 
 
 def _fan_in(network: nn.Module, generator: torch.Generator) -> None:
     """Weights and biases uniform within 1 / sqrt(fan in), torch's own default."""
     for layer in _weighted(network):
-        bound = 1 / math.sqrt(layer.weight[0].numel())
+        bound = 1 / math.sqrt(_inputs(layer))
         for parameter in (layer.weight, layer.bias):
             if parameter is not None:
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
@@ -234,7 +243,7 @@ def _he(network: nn.Module, generator: torch.Generator) -> None:
     head = getattr(network, "head", None)
     last = list(head.outputs) if isinstance(head, Head) else []
     for layer in _weighted(network):
-        bound = math.sqrt((1 if any(layer is out for out in last) else 6) / layer.weight[0].numel())
+        bound = math.sqrt((1 if any(layer is out for out in last) else 6) / _inputs(layer))
         nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)

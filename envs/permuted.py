@@ -17,13 +17,14 @@ BLOCK = 4  # pixels a side
 class Permuted(gymnasium.ObservationWrapper[Any, Any, Any]):
     """Pictures `[C, H, W]` whose pixels are in the order of one fixed random permutation, or whole blocks of them are.
 
-    The permutation is the same for every channel, in every episode and run: it belongs to the pictures' size.
+    The permutation is the same for every channel, in every episode and run: it belongs to the pictures' size. `afresh`:
+    each episode has its own, drawn from the environment's generator.
 
     Raises:
         UserError: observations that are no pictures, or whose sides are no multiples of `block`.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], block: int = 1) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], block: int = 1, afresh: bool = False) -> None:
         super().__init__(env)
         space = env.observation_space
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 3:
@@ -33,9 +34,17 @@ class Permuted(gymnasium.ObservationWrapper[Any, Any, Any]):
             raise UserError(
                 f"permuted blocks: {self._height} x {self._width} pixels are no whole number of {block} x {block}"
             )
-        self._block = block
-        places = self._height * self._width // block**2
-        self._order = generator(self._height * self._width, f"permutation of blocks of {block}").permutation(places)
+        self._block, self._afresh = block, afresh
+        self._places = self._height * self._width // block**2
+        self._order = generator(self._height * self._width, f"permutation of blocks of {block}").permutation(
+            self._places
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        obs, info = self.env.reset(seed=seed, options=options)
+        if self._afresh:
+            self._order = self.np_random.permutation(self._places)
+        return self.observation(obs), info
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
         c, b = self._channels, self._block
@@ -53,3 +62,8 @@ def permute_pixels(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 def permute_blocks(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     """As a wrapper: blocks of 4 x 4 pixels change places; what is within them stays next to each other."""
     return Permuted(env, BLOCK)
+
+
+def permute_afresh(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """As a wrapper: pixels in another order in each episode, of which nothing can be learnt but how many are lit."""
+    return Permuted(env, afresh=True)

@@ -14,8 +14,14 @@ ATARI, ALL_ACTIONS = (4, 84, 84), 18
 NETWORKS: dict[str, tuple[str, NetworkConfig, tuple[int, ...], int]] = {  # with the input that each is usual for
     "mlp": ("fully connected layers, for vectors (here CartPole's)", NetworkConfig("mlp", (128, 128)), (4,), 2),
     "small-cnn": (
-        "one 3x3 convolution, for small pictures (Catch)",
+        "a 3x3 convolution, for small pictures (Catch); more of them: --agent.channels 16 16",
         NetworkConfig("small-cnn", (128,)),
+        (1, 10, 10),
+        3,
+    ),
+    "local": (
+        "the same with weights of each place's own, for comparison (--agent.channels 16)",
+        NetworkConfig("local", (128,)),
         (1, 10, 10),
         3,
     ),
@@ -28,7 +34,7 @@ NETWORKS: dict[str, tuple[str, NetworkConfig, tuple[int, ...], int]] = {  # with
     **{
         f"impala x{width}": (
             f"IMPALA's ResNet (Espeholt et al. 2018): --agent.network impala --agent.width {width}",
-            NetworkConfig("impala", (256,), width),
+            NetworkConfig("impala", (256,), width=width),
             ATARI,
             ALL_ACTIONS,
         )

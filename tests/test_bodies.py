@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from qladder.agents.architecture import layers
 from qladder.agents.dqn_config import DQNConfig
+from qladder.agents.layers import Unshared
 from qladder.agents.learner import choose_learner
 from qladder.agents.network_config import NetworkConfig
 from qladder.agents.networks import QNetwork, multiply_adds, q_network
@@ -139,12 +140,41 @@ def test_pooling_takes_the_maxima_of_the_last_map() -> None:
     assert torch.equal(whole(seen), build("nature-cnn", (4, 84, 84), hidden=(8,)).trunk[0](seen))
 
 
+def test_places_with_weights_of_their_own_are_a_convolution_where_they_are_all_the_same() -> None:
+    local = build("local", (2, 9, 12), hidden=(8,), channels=(3, 5)).trunk[0]
+    shared = build("small-cnn", (2, 9, 12), hidden=(8,), channels=(3, 5), norm="layer").trunk[0]  # on this path too
+    convolutions = [m for m in shared.layers if isinstance(m, torch.nn.Conv2d)]  # type: ignore[union-attr]
+    places = [m for m in local.layers if isinstance(m, Unshared)]  # type: ignore[union-attr]
+    x = torch.rand(4, 2, 9, 12, generator=torch.Generator().manual_seed(1))
+    for convolution, unshared in zip(convolutions, places, strict=True):
+        whole = convolution(x)
+        assert not torch.equal(unshared.weight[0], unshared.weight[1])  # each was drawn by itself
+        with torch.no_grad():
+            unshared.weight.copy_(convolution.weight.flatten(1).expand_as(unshared.weight))
+            unshared.bias.copy_(convolution.bias[:, None].expand_as(unshared.bias))
+            assert torch.allclose(unshared(x), whole, atol=1e-6)
+            unshared.weight[5] *= 2  # one place alone
+            changed = (unshared(x) - whole).abs().amax((0, 1)) > 1e-4
+        assert changed.flatten().nonzero().tolist() == [[5]]
+        x = torch.relu(whole)
+
+
+def test_places_start_within_the_bound_of_their_inputs() -> None:
+    config = NetworkConfig("local", (8,), channels=(9,))
+    network = q_network(config, spec((2, 9, 12)), 6, torch.Generator().manual_seed(0))
+    weight = next(m.weight for m in network.modules() if isinstance(m, Unshared))
+    assert 0.9 / 18**0.5 < float(weight.detach().abs().max()) <= 1 / 18**0.5
+
+
 CASES: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("mlp", (4,), {"hidden": (128, 128)}),
     ("mlp", (4,), {"hidden": (64, 32), "norm": "layer"}),
     ("mlp", (4,), {"hidden": ()}),
     ("small-cnn", (1, 10, 10), {"hidden": (128,)}),
     ("small-cnn", (2, 9, 14), {"hidden": (16, 16), "norm": "layer", "pool": 5, "residual": True}),
+    ("small-cnn", (1, 28, 28), {"hidden": (64,), "channels": (16, 8, 4)}),
+    ("local", (1, 28, 28), {"hidden": (64,), "channels": (2, 4)}),
+    ("local", (3, 9, 14), {"hidden": (16,), "channels": (3,), "norm": "layer", "pool": 2}),
     ("nature-cnn", (4, 84, 84), {"hidden": (512,)}),
     ("nature-cnn", (3, 60, 91), {"hidden": (32,), "norm": "layer"}),
     ("nature-cnn", (4, 84, 84), {"hidden": (), "pool": 6}),
@@ -164,7 +194,7 @@ def test_counts_are_those_of_the_network_itself(name: str, shape: tuple[int, ...
 
 def test_the_list_tells_what_the_networks_are() -> None:
     rows = listing("networks")["networks"]
-    assert {name.split()[0] for name in rows} == {"mlp", "small-cnn", "nature-cnn", "impala"}
+    assert {name.split()[0] for name in rows} == {"mlp", "small-cnn", "local", "nature-cnn", "impala"}
     assert rows["nature-cnn"]["parameters"] == 1_693_362
     assert rows["nature-cnn"]["flops"] == 2 * (3_276_800 + 2_654_208 + 1_806_336 + 1_605_632 + 512 * 18)
     for name, (_, config, shape, num_actions) in NETWORKS.items():
@@ -219,6 +249,12 @@ def test_bfloat16_is_for_the_plain_nature_cnn(
         ("qladder/Catch-v0", {"pool": 9}, "agent.pool = 9 with agent.network = 'small-cnn': .* only 8 x 8 cells"),
         ("CartPole-v1", {"norm": "layer", "hidden": []}, "agent.norm = 'layer' with .* agent.hidden = ..: no layer"),
         ("CartPole-v1", {"residual": True, "hidden": [64, 32, 64]}, "agent.residual with agent.hidden = .64, 32, 64."),
+        ("CartPole-v1", {"channels": [8]}, "agent.channels = .8. with agent.network = 'mlp': only small-cnn and local"),
+        (
+            "qladder/Catch-v0",
+            {"channels": [8, 8, 8, 8]},
+            "agent.channels = .* with pictures of 10 x 10: too many layers",
+        ),
         ("CartPole-v1", {"network": "impala"}, "agent.network = 'impala' needs pictures"),
     ],
 )

@@ -14,9 +14,11 @@ from gymnasium.utils.env_checker import check_env
 
 from qladder.envs import own  # noqa: F401
 from qladder.envs.errors import UserError
-from qladder.envs.permuted import Permuted, permute_blocks, permute_pixels
+from qladder.envs.permuted import Permuted, permute_afresh, permute_blocks, permute_pixels
 from qladder.envs.shapes import ShapeCatch
 from qladder.envs.sorting import Sort
+from qladder.envs.stacked import stack_2, stack_4
+from qladder.envs.tmaze import EAST, NORTH, SOUTH, WEST, TMaze
 
 LEFT, STAY, RIGHT = 0, 1, 2
 
@@ -29,6 +31,8 @@ LEFT, STAY, RIGHT = 0, 1, 2
         ("qladder/Sort-v0", {}),
         ("qladder/Sort-v0", {"k": 6, "low": 50.0, "high": 150.0}),
         ("qladder/Sort-v0", {"view": "order"}),
+        ("qladder/TMaze-v0", {}),
+        ("qladder/TMaze-v0", {"length": 20}),
     ],
 )
 def test_gymnasiums_checker_has_nothing_to_say(env_id: str, kwargs: dict[str, Any]) -> None:
@@ -159,6 +163,61 @@ def test_permuted_pixels_are_all_there() -> None:
         assert {picture.tobytes() for picture in block.reshape(7, 4, 7, 4).swapaxes(1, 2).reshape(49, 4, 4)} == tiles
         moved.add(other.tobytes())
     assert len(moved) > 10
+
+
+def test_a_fresh_permutation_lasts_an_episode() -> None:
+    plain, afresh = ShapeCatch(), permute_afresh(ShapeCatch())
+    orders = set()
+    for seed in range(5):
+        first, later = [], []
+        for env, seen in ((plain, first), (afresh, later)):
+            seen += [env.reset(seed=seed)[0], *(env.step(STAY)[0] for _ in range(3))]
+        order = afresh._order  # type: ignore[attr-defined]
+        for one, other in zip(first, later, strict=True):
+            assert np.array_equal(other.ravel(), one.ravel()[order])
+        orders.add(order.tobytes())
+    assert len(orders) == 5
+
+
+def test_a_maze_by_hand() -> None:
+    env = TMaze(3)
+    cues = set()
+    for seed in range(8):
+        obs, _ = env.reset(seed=seed)
+        cue = int(obs.argmax())
+        assert obs.tolist() == np.eye(4)[cue].tolist()
+        cues.add(cue)
+        walked = [env.step(action) for action in (WEST, NORTH, EAST, SOUTH, EAST, WEST, EAST, EAST, EAST)]
+        assert [int(seen.argmax()) for seen, *_ in walked] == [2, 2, 2, 2, 2, 2, 2, 3, 3]
+        assert [reward for _, reward, *_ in walked] == [-0.1, -0.1, 0, -0.1, 0, 0, 0, 0, -0.1]
+        assert not any(terminated or truncated for *_, terminated, truncated, _ in walked)
+        _, reward, terminated, truncated, _ = env.step(NORTH if seed % 2 else SOUTH)
+        assert terminated
+        assert not truncated
+        assert reward == (1 if cue == (0 if seed % 2 else 1) else -1)
+    assert cues == {0, 1}
+
+
+def test_a_maze_ends_where_nobody_gets_out() -> None:
+    env = TMaze(2)
+    env.reset(seed=0)
+    ends = [env.step(WEST)[2:4] for _ in range(28)]
+    assert ends == [(False, False)] * 27 + [(False, True)]
+    with pytest.raises(UserError, match="length: 0 is not allowed"):
+        TMaze(0)
+
+
+def test_stacks_of_vectors_have_the_oldest_first() -> None:
+    plain, stack = TMaze(3), stack_2(TMaze(3))
+    (first, _), (seen, _) = plain.reset(seed=1), stack.reset(seed=1)
+    assert seen.tolist() == [*first, *first]
+    second, *_ = plain.step(EAST)
+    assert stack.step(EAST)[0].tolist() == [*first, *second]
+    third, *_ = plain.step(WEST)
+    assert stack.step(WEST)[0].tolist() == [*second, *third]
+    assert stack.observation_space.shape == (8,)
+    with pytest.raises(UserError, match=r"stacked vectors: .* is no vector"):
+        stack_4(ShapeCatch())
 
 
 def test_permutations_need_pictures_of_whole_blocks() -> None:
