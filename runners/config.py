@@ -32,13 +32,23 @@ class EnvConfig:
     """Environments that are stepped together."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment itself, e.g. --env.kwargs.is_slippery false."""
+    eval_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Those that evaluations have others of: a score for what was not trained, e.g. --env.eval_kwargs.right 2."""
     wrappers: tuple[str, ...] = ()
     """Your own wrappers, each module:function, innermost first."""
 
     @property
     def variant(self) -> str:
         """What makes it another environment than its id says, for people; empty where nothing does."""
-        return ", ".join([*(f"{name}={value}" for name, value in sorted(self.kwargs.items())), *self.wrappers])
+        given, asked = (
+            [f"{name}={value}" for name, value in sorted(some.items())] for some in (self.kwargs, self.eval_kwargs)
+        )
+        return ", ".join([*given, *self.wrappers, *(["evaluated with " + " ".join(asked)] if asked else [])])
+
+    @property
+    def evaluation_kwargs(self) -> dict[str, Any]:
+        """The arguments of evaluations' environments."""
+        return {**self.kwargs, **self.eval_kwargs}
 
 
 @dataclass(frozen=True)

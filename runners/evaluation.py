@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qladder.agents.agent import Agent
+from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
 from qladder.envs.mdp import FiniteMDP, from_gym, optimal_return, policy_return, policy_value
 from qladder.envs.seeding import generator
+from qladder.envs.spec import EnvSpec, ResumableEnv
 from qladder.replay.returns import one_step
 from qladder.runners.config import Config
 from qladder.runners.loop import clip
@@ -73,7 +75,7 @@ def truth(config: Config) -> Truth | None:
     from qladder.envs import own  # noqa: F401  (registers environments)
     from qladder.envs.gym import make_gym
 
-    env = make_gym(config.env.id, config.protocol, training=False, kwargs=config.env.kwargs)
+    env = make_gym(config.env.id, config.protocol, training=False, kwargs=config.env.evaluation_kwargs)
     mdp = from_gym(env)
     env.close()
     if mdp is None:
@@ -135,17 +137,7 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str, 
     agent = policy.agent
     policy.reseed(seed, stream)
     num_envs = min(episodes, EVALUATION_ENVS) if agent.batched else 1
-    env = make_env(
-        config.env.id,
-        config.protocol,
-        seed=seed,
-        stream=stream,
-        training=False,
-        batched=agent.batched,
-        num_envs=num_envs,
-        kwargs=config.env.kwargs,
-        wrappers=config.env.wrappers,
-    )
+    env = _environment(config, agent.batched, seed, stream, num_envs)
     try:
         obs = env.reset()
         predicted = policy.value(obs) if gamma is not None and policy.has_values else None
@@ -173,6 +165,33 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str, 
         env.close()
     values = {} if predicted is None else _values(float(np.mean(predicted)), float(realised.mean()))
     return Played([r for row in returns for r in row], values)
+
+
+def _environment(config: Config, batched: bool, seed: int, stream: str, num_envs: int) -> ResumableEnv:
+    return make_env(
+        config.env.id,
+        config.protocol,
+        seed=seed,
+        stream=stream,
+        training=False,
+        batched=batched,
+        num_envs=num_envs,
+        kwargs=config.env.evaluation_kwargs,
+        wrappers=config.env.wrappers,
+    )
+
+
+def check_evaluation(config: Config, spec: EnvSpec) -> None:
+    """UserError where `env.eval_kwargs` make an environment that an agent of `spec` cannot play."""
+    if not config.env.eval_kwargs:
+        return
+    env = _environment(config, spec.batched, config.run.seed, "evaluation", 1)
+    env.close()
+    for name in ("obs_shape", "obs_dtype", "num_states", "num_actions"):
+        trained, asked = getattr(spec, name), getattr(env.spec, name)
+        if trained != asked:
+            told = f"env.eval_kwargs = {config.env.eval_kwargs}"
+            raise UserError(f"{told}: what is trained has {name} {trained}, what is evaluated {asked}")
 
 
 def evaluate_policy(

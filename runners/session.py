@@ -12,6 +12,7 @@ from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.runners import checkpoint
 from qladder.runners.config import Config
+from qladder.runners.evaluation import check_evaluation
 from qladder.runners.loading import agent_class, make_agent, make_environment
 from qladder.runners.loop import Begin, Episodes, Moment, Ratio
 from qladder.runners.memory import check_replay
@@ -26,6 +27,7 @@ class Session:
         self._config = config
         self.env = make_environment(config, agent_class(config).batched)
         spec = self.env.spec
+        check_evaluation(config, spec)
         if config.replay is not None:
             _enough_to_learn(config, spec)
             check_replay(config.replay, spec, state_size=getattr(config.agent, "state_size", 0))

@@ -107,8 +107,9 @@ class Gym:
         id, env = config.env.id, config.env
 
         def make(render_mode: str | None) -> gymnasium.Env[Any, Any]:
+            kwargs, wrappers = env.evaluation_kwargs, env.wrappers
             return make_gym(
-                id, config.protocol, training=False, kwargs=env.kwargs, wrappers=env.wrappers, render_mode=render_mode
+                id, config.protocol, training=False, kwargs=kwargs, wrappers=wrappers, render_mode=render_mode
             )
 
         with contextlib.closing(make(None)) as bare:
@@ -137,7 +138,7 @@ class Atari:
     def __init__(self, config: Config, seed: int) -> None:
         from qladder.envs.atari import AtariScreen
 
-        id, protocol, kwargs = config.env.id, config.protocol, config.env.kwargs
+        id, protocol, kwargs = config.env.id, config.protocol, config.env.evaluation_kwargs
         self._game = make_env(id, protocol, seed=seed, stream=STREAM, training=False, batched=True, kwargs=kwargs)
         self._screen = AtariScreen(id, protocol, integer(seed, STREAM, 0), ram=bool(kwargs))
         self.env: Env = self

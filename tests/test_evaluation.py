@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from qladder.envs.errors import UserError
 from qladder.envs.gym import GymEnv
 from qladder.envs.mdp import epsilon_greedy, optimal_values, policy_return
 from qladder.envs.protocol import Evaluation
@@ -19,7 +20,7 @@ from qladder.envs.seeding import integer
 from qladder.runners import train
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import EVALUATION_ENVS, Policy, exact_return, play, truth
-from qladder.runners.loading import make_agent, make_environment
+from qladder.runners.loading import load_run, make_agent, make_environment
 
 
 class Lengths(gymnasium.Env[Any, Any]):
@@ -134,3 +135,24 @@ def test_the_evaluations_cap_holds_and_not_that_of_training(played: Any) -> None
     protocol = replace(config.protocol, episode_cap=10, evaluation=Evaluation(episode_cap=20))
     returns = play(replace(config, protocol=protocol), policy, 20, 5, "some").returns
     assert set(returns) == {3.0 * 3, 3.0 * 20}
+
+
+def test_what_is_evaluated_can_differ_from_what_is_trained(tmp_path: Path) -> None:
+    runs = {}
+    for name, asked in (("same", {}), ("other", {"is_slippery": False})):
+        settings = {"env": {"eval_kwargs": asked}, "run": {"steps": 20_000}}
+        runs[name] = train("q-learning", "FrozenLake-v1", settings=settings, out=tmp_path, name=name)
+    same, other = (json.loads((tmp_path / name / "summary.json").read_text()) for name in runs)
+    tables = [load_run(tmp_path / name)[1].agent.state_dict() for name in runs]
+    assert str(tables[0]) == str(tables[1])  # training went the same way
+    assert same["evaluation"]["optimal_return_in_limit"] < 0.8
+    assert other["evaluation"]["optimal_return_in_limit"] == 1.0
+    assert set(other["evaluation"]["returns"]) in ({0.0}, {1.0})  # without the ice's luck all are the same
+    assert len(set(same["evaluation"]["returns"])) == 2
+    assert (same["variant"], other["variant"]) == ("", "evaluated with is_slippery=False")
+
+
+def test_an_evaluation_of_other_observations_is_refused_before_the_run(tmp_path: Path) -> None:
+    settings = {"env": {"eval_kwargs": {"k": 6}}}
+    with pytest.raises(UserError, match=r"env.eval_kwargs = .'k': 6.: what is trained has obs_shape .4,., what is"):
+        train("dqn", "qladder/Sort-v0", settings=settings, out=tmp_path)
