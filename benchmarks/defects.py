@@ -1,0 +1,160 @@
+"""What sees a mistake before it costs a week: types, a dummy batch before training, a learning test, or the fast tests?
+
+python benchmarks/defects.py [--faults 60] [--jobs 2] [--json FILE]
+
+A sample of the planted faults (faults.toml) in what DQN's family is made of, drawn with a fixed seed. Each is planted
+alone in a copy of the tree and shown to
+
+types: mypy, strict, as `make check` runs it; caught where it says something.
+probe: the dummy batch that every run of the family sees before training, for all its agents on four environments.
+learning: `dqn` and `rainbow` on Catch at default settings, one seed each that gets to 0.95 without a fault; caught
+    where one does not, or ends with an error.
+tests: the fast tests of the module, as the gate's report has it (docs/results/faults.json).
+
+Pairs are compared by McNemar's exact test. Without a fault nothing may be caught.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faults import KEPT, Fault, copy_tree, load
+
+from qladder.runners.progress import say
+from qladder.runners.run_folder import provenance, write_json
+
+FILES = {
+    "agents/dqn.py", "agents/values.py", "agents/td.py", "agents/layers.py", "agents/networks.py", "agents/descent.py",
+    "agents/optimizers.py", "agents/exploration.py", "agents/schedules.py", "replay/frames.py", "replay/ring.py",
+    "replay/recorder.py", "replay/returns.py", "replay/priorities.py", "replay/store.py",
+}  # fmt: skip
+PROBE = "tests/test_probe.py::test_agents_of_the_family_pass_and_nothing_of_them_changes"
+LEARNT = 0.95
+SEEDS = {"dqn": 0, "rainbow": 0}
+LIMIT = 600  # seconds of one run
+
+
+def types(copy: Path) -> str:
+    """What mypy says first; empty where it says nothing."""
+    found = _run(copy, ["-m", "mypy"])
+    return "" if found.returncode == 0 else found.stdout.splitlines()[0]
+
+
+def probe(copy: Path) -> str:
+    """The first agent that does not pass, or why none can be made."""
+    found = _run(copy, ["-m", "pytest", "-x", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", PROBE])
+    return "" if found.returncode == 0 else _last(found.stdout)
+
+
+def learning(copy: Path) -> str:
+    """The agent that learns too little, and how much."""
+    for agent, seed in SEEDS.items():
+        with tempfile.TemporaryDirectory(prefix="qladder-run-") as out:
+            train = ["-m", "qladder.runners", "train", agent, "qladder/Catch-v0", f"--seed={seed}", f"--out={out}"]
+            found = _run(copy, [*train, "--json"])
+        if found.returncode:
+            return f"{agent}: {_last(found.stderr)}"
+        score = json.loads(found.stdout)["evaluation"]["mean"]
+        if not score >= LEARNT:
+            return f"{agent}: {score}"
+    return ""
+
+
+ARMS: dict[str, Callable[[Path], str]] = {"types": types, "probe": probe, "learning": learning}
+
+
+def _run(copy: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(copy / ".import"), "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
+    command = [sys.executable, *arguments]
+    try:
+        return subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=LIMIT, check=False)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"more than {LIMIT} seconds")
+
+
+def _last(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("=")]
+    told = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return (told or lines or ["no word"])[-1][:300]
+
+
+def look(fault: Fault | None, template: Path) -> dict[str, Any]:
+    """What each arm says of one fault, and after how many seconds."""
+    told: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="qladder-defect-") as folder:
+        copy = Path(folder) / "tree"
+        shutil.copytree(template, copy, symlinks=True)
+        if fault is not None:
+            fault.plant(copy)
+        for name, arm in ARMS.items():
+            began = time.monotonic()
+            told[name] = {"says": arm(copy), "seconds": round(time.monotonic() - began, 1)}
+    return told
+
+
+def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> float:
+    """The exact two-sided p value of as unequal a split of those that only one of the two sees."""
+    only = sum(a and not b for a, b in zip(one, other, strict=True))
+    differ = sum(a != b for a, b in zip(one, other, strict=True))
+    tail = sum(math.comb(differ, k) for k in range(min(only, differ - only) + 1)) / 2**differ
+    return min(1.0, 2 * tail)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--faults", type=int, default=60, help="how many")
+    parser.add_argument("--jobs", type=int, default=2, help="faults looked at side by side")
+    parser.add_argument("--json", type=Path, help="file for the report")
+    arguments = parser.parse_args()
+    gate = {fault["name"]: fault for fault in json.loads(KEPT.read_text(encoding="utf-8"))["faults"]}
+    known = [fault for fault in load() if fault.file in FILES and fault.name in gate]
+    chosen = sorted(np.random.default_rng(0).choice(len(known), min(arguments.faults, len(known)), replace=False))
+    faults = [known[i] for i in chosen]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="qladder-defects-") as folder:
+        template = Path(folder) / "tree"
+        copy_tree(template)
+        clean = look(None, template)
+        say(f"without a fault: {clean}")
+        types(template)  # its cache goes with every copy
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            rows = []
+            for fault, told in zip(faults, pool.map(lambda f: look(f, template), faults), strict=True):
+                told["tests"] = {"says": gate[fault.name]["by"], "seconds": gate[fault.name]["seconds"]}
+                rows.append({"name": fault.name, "file": fault.file, "fault": fault.says, **told})
+                say(f"{fault.name}: {', '.join(arm for arm in (*ARMS, 'tests') if told[arm]['says']) or 'nobody'}")
+    arms = [*ARMS, "tests"]
+    caught = {arm: [bool(row[arm]["says"]) for row in rows] for arm in arms}
+    report = {
+        "command": f"python benchmarks/defects.py --faults {arguments.faults} --jobs {arguments.jobs}",
+        **provenance(),
+        "seconds": round(time.monotonic() - began),
+        "faults": len(rows),
+        "false_alarms": {arm: clean[arm]["says"] for arm in ARMS if clean[arm]["says"]},
+        "caught": {arm: sum(found) for arm, found in caught.items()},
+        "median_seconds": {arm: float(np.median([row[arm]["seconds"] for row in rows])) for arm in arms},
+        "types_or_probe": sum(a or b for a, b in zip(caught["types"], caught["probe"], strict=True)),
+        "mcnemar": {f"{a} against {b}": mcnemar(caught[a], caught[b]) for a, b in combinations(arms, 2)},
+        "rows": rows,
+    }
+    if arguments.json is not None:
+        write_json(arguments.json, report)
+    print(json.dumps({key: value for key, value in report.items() if key != "rows"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
