@@ -214,6 +214,19 @@ def rom_md5(id: str) -> str:
         return hashlib.md5(_rom(id).read_bytes(), usedforsecurity=False).hexdigest()
 
 
+def action_names(id: str, protocol: Protocol) -> list[str]:
+    """What the game's actions are called, by their numbers: NOOP, UPRIGHTFIRE, ...
+
+    Raises:
+        UserError: no such game, or a missing ROM.
+    """
+    with _rom_errors(id):
+        console = ale_py.ALEInterface()
+        console.loadROM(str(_rom(id)))
+    actions = console.getLegalActionSet() if protocol.full_action_space else console.getMinimalActionSet()
+    return [action.name for action in actions]
+
+
 def _game(id: str) -> str:
     games = [name for name in gymnasium.registry if name.startswith("ALE/")]
     if id not in games:

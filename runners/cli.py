@@ -66,7 +66,7 @@ def _run(argv: list[str]) -> None:
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise UserError(f"command '{argv[0]}': there is no such command{nearest(argv[0], COMMANDS)} (qladder --help)")
     flags, rest = parse_flags(argv, sections)
-    if flags and argv[0] not in ("train", "plan", "bench", "solve"):
+    if flags and argv[0] not in ("train", "plan", "bench", "play", "solve"):
         section, table = next(iter(flags.items()))
         raise UserError(f"--{section}.{next(iter(table))}: qladder {argv[0]} takes no settings")
     if argv[:1] == ["train"] and "--help" in argv and len([a for a in rest[1:] if not a.startswith("-")]) >= 2:

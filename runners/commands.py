@@ -16,6 +16,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": runs.verify,
     "doctor": runs.doctor,
     "watch": runs.watch,
+    "play": runs.play,
     "suite": results.suite,
     "compare": results.compare,
     "report": results.report,

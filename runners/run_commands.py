@@ -267,6 +267,47 @@ def watch(
         print(f"returns {', '.join(f'{r:g}' for r in result['returns'])}" + (f" -> {record}" if record else ""))
 
 
+def play(
+    env: Positional[str],
+    /,
+    *,
+    minutes: float = 10.0,
+    episodes: int | None = None,
+    who: str = "person",
+    rate: float | None = None,
+    protocol: str | None = None,
+    seed: int | None = None,
+    out: Out = "runs",
+    name: str | None = None,
+    json: Json = False,
+) -> None:
+    """Play yourself, in a window; leaves a run whose curve stands beside the agents' in `compare` and `report`.
+
+    Any setting of the environment can be given as --env.FIELD VALUE, as for train.
+
+    Args:
+        env: A Gymnasium id, or module:Id-v0.
+        minutes: How long, at most; closing the window or escape ends it sooner.
+        episodes: How many, at most.
+        who: What comparisons call you.
+        rate: Agent steps a second; by default as fast as the environment is shown, Atari as its console ran.
+        protocol: A name from `qladder list protocols`; by default that of the environment's family.
+        seed: Of the episodes.
+        name: Name of the run's folder in --out; by default your name, environment and seed.
+    """
+    from qladder.runners.person import play_by_hand
+    from qladder.runners.settings import merge
+
+    short: dict[str, dict[str, Any]] = {"run": {"episodes": episodes, "seed": seed}, "env": {"protocol": protocol}}
+    given = {section: {k: v for k, v in table.items() if v is not None} for section, table in short.items()}
+    settings = merge({k: v for k, v in given.items() if v}, flags)
+    result = play_by_hand(env, settings=settings, who=who, minutes=minutes, rate=rate, out=out, name=name)
+    if json:
+        print_json(result)
+    else:
+        print(f"{result['run']}: {_score(result['evaluation'])} after {result['agent_steps']:,} agent steps")
+
+
 def _score(evaluation: dict[str, Any] | None) -> str:
     if evaluation is None:
         return "no score, as no episode has ended"

@@ -51,15 +51,15 @@ def watch(run: Path | str, *, record: Path | None = None, episodes: int = 1, see
     if seed < 0:
         raise UserError(f"--seed {seed}: must be at least 0")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on standard output
-    if not _has_display():
+    if not has_display():
         if record is None:
             raise UserError("there is no display to open a window on: use --record FILE.gif")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # else SDL complains on standard error
     recorder = None if record is None else _recorder(record)
     config, policy, _ = load_run(run)
-    camera = _camera(config, policy.agent.batched, seed, live=record is None)
+    camera = camera_of(config, policy.agent.batched, seed, live=record is None)
     film = Film(camera, policy, episodes, seed)
-    with contextlib.closing(camera), _drawing_errors(config.env.id):
+    with contextlib.closing(camera), drawing_errors(config.env.id):
         if recorder is None or record is None:
             _show(film, camera.rate, str(run))
         else:
@@ -160,7 +160,7 @@ class Atari:
         self._screen.close()
 
 
-def _camera(config: Config, batched: bool, seed: int, *, live: bool) -> Gym | Atari:
+def camera_of(config: Config, batched: bool, seed: int, *, live: bool) -> Gym | Atari:
     if config.env.id.startswith("ALE/"):
         return Atari(config, seed)
     return Gym(config, batched, seed, live=live)
@@ -254,7 +254,7 @@ def _write_mp4(path: Path, film: Iterable[Picture], rate: float) -> None:
             writer.append_data(picture[: height // 2 * 2, : width // 2 * 2])  # H.264 wants even sides
 
 
-def _has_display() -> bool:
+def has_display() -> bool:
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
@@ -298,7 +298,7 @@ class _Window:
 
 
 @contextlib.contextmanager
-def _drawing_errors(env_id: str) -> Iterator[None]:
+def drawing_errors(env_id: str) -> Iterator[None]:
     """A missing package or screen is not the environment's fault."""
     try:
         yield
