@@ -22,6 +22,7 @@ from qladder.agents.networks import QNetwork, q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
 from qladder.agents.probe import dummy_batch, probe
 from qladder.agents.schedules import Clocks
+from qladder.agents.stress import make_stress
 from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
 from qladder.agents.values import Target, make_values, midpoints
 from qladder.envs.seeding import generator, integer
@@ -75,6 +76,7 @@ class DQN:
         self._target.requires_grad_(False)
         self._median = midpoints(1, self._device)[None] if config.distribution == "implicit-quantile" else None
         self._draws = torch.Generator().manual_seed(integer(seed, "draws"))  # noise and fractions
+        self._stress = make_stress(config, spec, integer(seed, "stress"))
         self.learner = choose_learner(config, self._online, spec, self._device, replay)
         if self.learner == "cpu-bf16":
             self._online.lower()
@@ -95,7 +97,7 @@ class DQN:
 
     def act(self, obs: Any, first: Any, explore: bool) -> tuple[Any, Any]:
         if not explore:
-            return self._greedy(obs), None
+            return self._judged(obs), None
         if first.any():  # after a resume environments start anew while the memory has episodes that still run
             self._replay.cut(first)
         if self._config.noisy:
@@ -195,6 +197,12 @@ class DQN:
         if self._graphed is not None and len(obs) == self._spec.num_envs:
             return self._graphed_best(obs).cpu().numpy()
         return self.values(obs).argmax(1).cpu().numpy()
+
+    def _judged(self, obs: Any) -> Any:
+        """Greedy, under the stress of an evaluation where there is any."""
+        if self._stress is None:
+            return self._greedy(obs)
+        return self._stress.greedy(self._online, partial(self._q, self._online), self._tensor(obs)).cpu().numpy()
 
     @torch.no_grad()
     def _best(self, obs: Tensor) -> Tensor:
