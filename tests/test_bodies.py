@@ -153,9 +153,10 @@ def test_places_with_weights_of_their_own_are_a_convolution_where_they_are_all_t
             unshared.weight.copy_(convolution.weight.flatten(1).expand_as(unshared.weight))
             unshared.bias.copy_(convolution.bias[:, None].expand_as(unshared.bias))
             assert torch.allclose(unshared(x), whole, atol=1e-6)
-            unshared.weight[5] *= 2  # one place alone
+            unshared.weight[5] *= 2  # of one place alone
+            unshared.bias[7] += 1
             changed = (unshared(x) - whole).abs().amax((0, 1)) > 1e-4
-        assert changed.flatten().nonzero().tolist() == [[5]]
+        assert changed.flatten().nonzero().tolist() == [[5], [7]]
         x = torch.relu(whole)
 
 

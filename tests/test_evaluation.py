@@ -140,7 +140,8 @@ def test_the_evaluations_cap_holds_and_not_that_of_training(played: Any) -> None
 def test_what_is_evaluated_can_differ_from_what_is_trained(tmp_path: Path) -> None:
     runs = {}
     for name, asked in (("same", {}), ("other", {"is_slippery": False})):
-        settings = {"env": {"eval_kwargs": asked}, "run": {"steps": 20_000}}
+        trained = {"is_slippery": True, "map_name": "4x4"}
+        settings = {"env": {"kwargs": trained, "eval_kwargs": asked}, "run": {"steps": 20_000}}
         runs[name] = train("q-learning", "FrozenLake-v1", settings=settings, out=tmp_path, name=name)
     same, other = (json.loads((tmp_path / name / "summary.json").read_text()) for name in runs)
     tables = [load_run(tmp_path / name)[1].agent.state_dict() for name in runs]
@@ -149,7 +150,8 @@ def test_what_is_evaluated_can_differ_from_what_is_trained(tmp_path: Path) -> No
     assert other["evaluation"]["optimal_return_in_limit"] == 1.0
     assert set(other["evaluation"]["returns"]) in ({0.0}, {1.0})  # without the ice's luck all are the same
     assert len(set(same["evaluation"]["returns"])) == 2
-    assert (same["variant"], other["variant"]) == ("", "evaluated with is_slippery=False")
+    assert same["variant"] == "is_slippery=True, map_name=4x4"
+    assert other["variant"] == "is_slippery=True, map_name=4x4, evaluated with is_slippery=False"
 
 
 def test_an_evaluation_of_other_observations_is_refused_before_the_run(tmp_path: Path) -> None:

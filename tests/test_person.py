@@ -55,15 +55,11 @@ def test_held_keys_are_actions() -> None:
     assert (other.action({"2"}), other.action({"3"}), other.idle) == (2, None, "wait")
 
 
-def walked_left(episode: int) -> float:
-    """The return of an episode of Catch with the left key held."""
+def walked_left(episode: int, steps: int = 9) -> float:
+    """The return of an episode of Catch with the left key held for so many steps."""
     env = Catch()
     env.reset(seed=integer(3, "watch", 0, episode))
-    total, over = 0.0, False
-    while not over:
-        _, reward, terminated, truncated, _ = env.step(0)
-        total, over = total + reward, terminated or truncated
-    return total
+    return sum(float(env.step(0 if step < steps else 1)[1]) for step in range(9))
 
 
 def test_what_is_played_is_a_run_beside_the_others(keyboard: Any, tmp_path: Path) -> None:
@@ -91,6 +87,13 @@ def test_a_key_let_go_is_held_no_more_and_a_short_press_counts(keyboard: Any, tm
     told = play_by_hand("CartPole-v1", settings={"run": {"episodes": 1}}, rate=FAST, out=tmp_path)
     right = told["agent_steps"]
     assert right < 12  # CartPole has no resting: the last action goes on
+    assert told["returns"] == [right]
+    pygame.display.init()
+    for key in (down(pygame.K_LEFT), pygame.event.Event(pygame.KEYUP, key=pygame.K_LEFT)):
+        keyboard.post(key)
+    told = play_by_hand("qladder/Catch-v0", settings={"run": {"episodes": 12, "seed": 3}}, rate=FAST, out=tmp_path)
+    touched = [walked_left(0, 1), *(walked_left(episode, 0) for episode in range(1, 12))]
+    assert told["returns"] == touched != [walked_left(episode) for episode in range(12)]
     pygame.display.init()
     keyboard.post(down(pygame.K_ESCAPE))
     told = play_by_hand("CartPole-v1", rate=FAST, out=tmp_path, name="escaped")

@@ -122,7 +122,7 @@ def test_one_episode_has_no_interval_and_a_seed_is_not_negative(tmp_path: Path) 
 
 
 def test_weights_are_loaded_as_they_were_evaluated(tmp_path: Path) -> None:
-    result = small("dqn", tmp_path)
+    result = small("dqn", tmp_path, run={"steps": 300})  # it does not balance yet
     again = evaluate(result["run"])
     assert again == result["evaluation"]
     assert evaluate(result["run"], seed=9)["returns"] != again["returns"]
