@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from qladder.agents.agent import EnvSpec
 from qladder.envs.errors import FaultyUpdateError
+from qladder.replay.sequences import SequenceConfig, Sequences
 from qladder.replay.types import Batch
 
 ROWS = 8
+WINDOWS = 2  # sequences, each of many steps
 TOLERANCE = 1e-3  # bfloat16 and the order of sums; what these checks find is far larger
 
 
@@ -32,7 +34,7 @@ def dummy_batch(spec: EnvSpec, num_actions: int, gamma: float, rng: np.random.Ge
     """Observations anywhere within their bounds, rewards around zero, every second transition terminal."""
     reward, discount = rng.normal(size=ROWS), gamma * (np.arange(ROWS) % 2)
     ones = np.ones(ROWS, dtype=np.float32)
-    obs, next_obs = _observations(spec, rng), _observations(spec, rng)
+    obs, next_obs = (_observations(spec, rng, ROWS) for _ in range(2))
     action = rng.integers(num_actions, size=ROWS)
     rewards, discounts = reward.astype(np.float32), discount.astype(np.float32)
     return Batch(obs, action, rewards, discounts, next_obs, ones, np.arange(ROWS))
@@ -50,6 +52,7 @@ def probe(see: Callable[[Batch], Look], online: nn.Module, target: nn.Module, ba
     """
     look = see(batch)
     _shapes(look)
+    _finite(look)
     _gradients(look, online, target)
     terminal = np.asarray(batch.discount) == 0
     elsewhere = see(batch._replace(next_obs=others.next_obs)).target
@@ -65,6 +68,55 @@ def probe(see: Callable[[Batch], Look], online: nn.Module, target: nn.Module, ba
         raise FaultyUpdateError("before training: the TD error of a transition depends on others of its batch")
 
 
+def dummy_sequences(
+    spec: EnvSpec, num_actions: int, gamma: float, replay: SequenceConfig, state_size: int, rng: np.random.Generator
+) -> Sequences:
+    """Windows without an episode's end, of which every second one bootstraps nowhere; the last step of each is none."""
+    slots, learnt = replay.length + replay.n_step, replay.length - replay.burn_in
+    size = learnt, WINDOWS
+    obs = np.stack([_observations(spec, rng, WINDOWS) for _ in range(slots)])
+    reward = rng.normal(size=size).astype(np.float32)
+    discount = np.broadcast_to(gamma * (np.arange(WINDOWS) % 2), size).astype(np.float32)
+    next_slot = np.minimum(replay.burn_in + 1 + np.arange(learnt), slots - 1)[:, None].repeat(WINDOWS, 1)
+    mask = np.ones(size, np.float32)
+    mask[-1] = learnt == 1
+    reset, state = np.zeros((slots, WINDOWS), np.bool_), np.zeros((WINDOWS, state_size), np.float32)
+    action = rng.integers(num_actions, size=size)
+    ones, index = np.ones(WINDOWS, np.float32), np.arange(WINDOWS)
+    return Sequences(obs, reset, state, action, reward, discount, next_slot, mask, ones, index)
+
+
+def probe_sequences(
+    see: Callable[[Sequences], Look], online: nn.Module, target: nn.Module, batch: Sequences, others: Sequences
+) -> None:
+    """As `probe`, of an update that learns from sequences; `see` gives targets and TD errors `[K, B]`.
+
+    Raises:
+        FaultyUpdateError: what is wrong, in one line.
+    """
+    look, size = see(batch), np.shape(batch.action)
+    shapes = tuple(look.target.shape), tuple(look.td.shape), tuple(look.loss.shape)
+    if shapes != (size, size, ()):
+        told = f"targets are {shapes[0]}, TD errors {shapes[1]}, the loss {shapes[2]}"
+        raise FaultyUpdateError(f"before training: of {size} steps {told}; they must be {size}, {size} and ()")
+    _finite(look)
+    _gradients(look, online, target)
+    terminal = torch.from_numpy(batch.discount[0] == 0)
+    elsewhere = see(batch._replace(obs=others.obs))
+    if _differs(elsewhere.target.T, look.target.T)[terminal].any():
+        raise FaultyUpdateError("before training: the targets of terminal transitions depend on what follows them")
+    goes_on = batch.discount[0] != 0
+    if not np.array_equal(batch.obs[:, goes_on], others.obs[:, goes_on]) and elsewhere.target.equal(look.target):
+        raise FaultyUpdateError("before training: no target depends on what follows")
+    beside = see(batch._replace(reward=np.where(batch.mask > 0, batch.reward, others.reward)))
+    if not torch.isclose(beside.loss, look.loss, rtol=TOLERANCE):
+        raise FaultyUpdateError("before training: the loss depends on steps that there are not")
+    first = np.arange(WINDOWS) == 0
+    mixed = batch._replace(obs=_instead(first, others.obs.swapaxes(0, 1), batch.obs.swapaxes(0, 1)).swapaxes(0, 1))
+    if _differs(see(mixed).td.T[1:], look.td.T[1:]).any():
+        raise FaultyUpdateError("before training: the TD error of a sequence depends on others of its batch")
+
+
 def _shapes(look: Look) -> None:
     shapes = tuple(look.target.shape), tuple(look.td.shape), tuple(look.loss.shape)
     if len(shapes[0]) != 2 or shapes[0][0] != ROWS or shapes[1:] != ((ROWS,), ()):
@@ -72,6 +124,9 @@ def _shapes(look: Look) -> None:
             f"before training: of {ROWS} transitions targets are {shapes[0]}, TD errors {shapes[1]}, the loss "
             f"{shapes[2]}; they must be ({ROWS}, K), ({ROWS},) and ()"
         )
+
+
+def _finite(look: Look) -> None:
     if not all(numbers.isfinite().all() for numbers in (look.target, look.td, look.loss)):
         raise FaultyUpdateError("before training: an update of ordinary numbers is not finite")
 
@@ -102,10 +157,10 @@ def _instead(where: Any, one: Any, other: Any) -> Any:
     return np.where(where.reshape(-1, *[1] * (other.ndim - 1)), one, other)
 
 
-def _observations(spec: EnvSpec, rng: np.random.Generator) -> Any:
+def _observations(spec: EnvSpec, rng: np.random.Generator, count: int) -> Any:
     if spec.num_states is not None:
-        return rng.integers(spec.num_states, size=ROWS)
-    shape, dtype = (ROWS, *spec.obs_shape), np.dtype(spec.obs_dtype)
+        return rng.integers(spec.num_states, size=count)
+    shape, dtype = (count, *spec.obs_shape), np.dtype(spec.obs_dtype)
     if dtype.kind in "iu":
         return rng.integers(0, min(256, np.iinfo(dtype).max + 1), size=shape).astype(dtype)
     within = rng.normal(size=shape)

@@ -15,6 +15,7 @@ from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
 from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers, largest
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
+from qladder.agents.probe import dummy_sequences, probe_sequences
 from qladder.agents.r2d2_config import R2D2Config, check_parts
 from qladder.agents.rescaling import rescale, unscale
 from qladder.agents.schedules import Clocks
@@ -52,8 +53,9 @@ class R2D2:
         check_parts(config)
         self._config, self._device = config, torch.device(device)
         self._frames_per_step, self._stacked = spec.frames_per_step, spec.stack > 1
-        spec = single_frames(spec)
-        num_actions = finite_actions("a recurrent agent", spec)
+        self._spec = spec = single_frames(spec)
+        self._num_actions = num_actions = finite_actions("a recurrent agent", spec)
+        self._replay_config = replay
         self._burn_in, self._length, self._batch_size = replay.burn_in, replay.length, replay.batch_size
         self._prioritized = replay.prioritized
         self._replay = SequenceReplay(replay, spec, config.gamma, generator(seed, "replay"), config.state_size, device)
@@ -98,6 +100,13 @@ class R2D2:
             "q/mean": learned.q.mean(),
             "q/td_error": learned.td.abs().mean(),
         }
+
+    def probe(self) -> None:
+        """Whether its update is one, on dummy sequences; changes nothing. FaultyUpdateError where it is none."""
+        rng, state_size = generator(0, "probe"), self._online.core.state_size
+        of = self._spec, self._num_actions, self._config.gamma, self._replay_config, state_size
+        batch, others = (dummy_sequences(*of, rng) for _ in range(2))
+        probe_sequences(self._loss, self._online, self._target, batch, others)
 
     def health(self) -> Metrics:
         if not self._updates or not len(self._replay):  # a resume may begin without it

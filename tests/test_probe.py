@@ -54,6 +54,69 @@ def test_agents_of_the_family_pass_and_nothing_of_them_changes(name: str, env: s
     assert all(p.grad is None for p in agent._online.parameters())
 
 
+RECURRENT: list[tuple[str, str, dict[str, Any]]] = [
+    *((name, env, {}) for name in ("drqn", "r2d2") for env in (*ENVS, "qladder/CartPoleHidden-v0")),
+    ("r2d2", "ALE/Pong-v5", {"core_size": 32}),
+    ("r2d2", "CartPole-v1", {"initial_state": "stored", "core": "gru"}),
+    ("drqn", "Taxi-v4", {"double": False, "gamma": 0.0}),
+]
+
+
+@pytest.mark.parametrize(("name", "env", "settings"), RECURRENT)
+def test_recurrent_agents_pass_and_nothing_of_them_changes(name: str, env: str, settings: dict[str, Any]) -> None:
+    agent = made(name, env, {"agent": settings, "replay": {"capacity": 2_000}})
+    before = contents({k: v for k, v in agent.state_dict().items() if k != "replay"})
+    agent.probe()
+    assert contents({k: v for k, v in agent.state_dict().items() if k != "replay"}) == before
+
+
+def detached_target(agent: Any) -> None:
+    agent._target = agent._online
+
+
+def no_mask(agent: Any) -> None:
+    right = agent._loss
+    agent._loss = lambda batch: right(batch._replace(mask=np.ones_like(batch.mask)))
+
+
+def no_end(agent: Any) -> None:
+    right = agent._loss
+    agent._loss = lambda batch: right(batch._replace(discount=np.full_like(batch.discount, 0.9)))
+
+
+def always_an_end(agent: Any) -> None:
+    right = agent._loss
+    agent._loss = lambda batch: right(batch._replace(discount=np.zeros_like(batch.discount)))
+
+
+def rows_that_mix(agent: Any) -> None:
+    right = agent._loss
+    agent._loss = lambda batch: right(batch._replace(obs=np.roll(batch.obs, 1, axis=1)))
+
+
+def not_finite(agent: Any) -> None:
+    right = agent._loss
+    agent._loss = lambda batch: right(batch._replace(reward=batch.reward * np.inf))
+
+
+SEQUENCE_FAULTS = [
+    (detached_target, "the targets carry a gradient"),
+    (no_mask, "the loss depends on steps that there are not"),
+    (no_end, "the targets of terminal transitions depend on what follows"),
+    (always_an_end, "no target depends on what follows"),
+    (rows_that_mix, "the TD error of a sequence depends on others"),
+    (not_finite, "an update of ordinary numbers is not finite"),
+]
+
+
+@pytest.mark.parametrize(("fault", "said"), SEQUENCE_FAULTS)
+def test_what_is_no_update_of_sequences_is_named(fault: Callable[[Any], None], said: str) -> None:
+    agent = made("drqn", "CartPole-v1")
+    fault(agent)
+    with pytest.raises(FaultyUpdateError, match=said):
+        agent.probe()
+
+
 class Plain:
     """Q-learning in a few lines, each of which a test below breaks."""
 
