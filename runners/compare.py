@@ -42,6 +42,7 @@ class Score:
     agent_steps: int  # planned, for each run
     seconds: float  # of training, mean over seeds
     cpu_seconds: float | None  # of all cores, evaluations counted, mean over seeds
+    joules: float | None  # of the machine's processors meanwhile, mean over seeds
     optimum: float | None
     human_normalized: float | None  # mean over seeds
 
@@ -231,7 +232,6 @@ def _why(run: RunSummary) -> str:
 
 def _score(group: Group, scores: list[float], metric: Metric) -> Score:
     first = group.runs[0]
-    cpu = [run.cpu_seconds for run in group.runs if run.cpu_seconds is not None]
     human = [r.evaluation.human_normalized for r in group.runs if r.evaluation is not None]
     known = [h for h in human if h is not None]
     return Score(
@@ -248,10 +248,17 @@ def _score(group: Group, scores: list[float], metric: Metric) -> Score:
         seed_numbers=[run.seed for run in group.runs],
         agent_steps=first.steps,
         seconds=sum(run.seconds for run in group.runs) / len(group.runs),
-        cpu_seconds=sum(cpu) / len(cpu) if len(cpu) == len(group.runs) else None,
+        cpu_seconds=_mean([run.cpu_seconds for run in group.runs]),
+        joules=_mean([run.joules for run in group.runs]),
         optimum=first.optimum,
         human_normalized=sum(known) / len(known) if len(known) == len(human) and metric == "score" else None,
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where one of them is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def _same_seeds(a: Group, b: Group) -> bool:

@@ -150,6 +150,7 @@ def _sections(
                 "reached": sorted((r for r in first if r.env == env), key=_sooner),
                 "published": [(reference, other_protocol(reference, members)) for reference in theirs],
                 "has_human": human,
+                "has_joules": any(score.joules is not None for score in scores),
                 "has_optimum": optimum,
             }
         )

@@ -86,6 +86,7 @@ class RunSummary:
     curve: tuple[CurvePoint, ...]
     settings_hash: str
     cpu_seconds: Finite | None = None  # of all cores, evaluations counted
+    joules: Finite | None = None  # of the machine's processors meanwhile, where they can be read
     variant: str = ""  # of the environment: what was given to its constructor, and wrappers
     folder: Path = Path()
     manifest: dict[str, Any] = field(default_factory=dict)  # `manifest.json`, empty where there is none

@@ -85,6 +85,7 @@ def spreadsheets(comparison: Comparison, grouped: Sequence[Group], first: Sequen
                 "episodes": run.episodes,
                 "seconds": run.seconds,
                 "cpu_seconds": run.cpu_seconds,
+                "joules": run.joules,
                 "protocol": str(run.protocol),
                 "protocol_hash": run.protocol.hash,
                 "settings_hash": run.settings_hash,

@@ -14,6 +14,7 @@ from qladder.runners import checkpoint
 from qladder.runners.alarms import Alarms
 from qladder.runners.board import settings_event
 from qladder.runners.config import Config, resolve
+from qladder.runners.cost import Cost
 from qladder.runners.evaluation import (
     Policy,
     Truth,
@@ -142,8 +143,7 @@ class _Run:
             self._metrics.describe(settings_event(self._config))
         checkpoint.drop_after(self._folder, session.agent_steps)
         self._curve = []
-        self._cpu_before = 0.0 if saved is None else saved["cpu_seconds"]
-        self._cpu_started = time.process_time()
+        self._cost = Cost(saved)
         for line in read_metrics(self._folder):
             self._alarms.hear(line)  # they were told when they began
             if "eval/return" in line:
@@ -251,11 +251,6 @@ class _Run:
         """Wall-clock seconds of training, evaluations not counted."""
         return self._seconds_before + time.monotonic() - self._started - self._evaluating
 
-    @property
-    def _cpu_seconds(self) -> float:
-        """Of all cores and processes that got the run here, evaluations counted."""
-        return self._cpu_before + time.process_time() - self._cpu_started
-
     def _log(self) -> None:
         session, now = self._session, time.monotonic()
         rate = (session.agent_steps - self._logged_steps) / max(now - self._logged_at, 1e-9)
@@ -264,8 +259,7 @@ class _Run:
             returns, lengths = zip(*session.episodes.finished, strict=True)
             values |= {"train/episode_return": np.mean(returns), "train/episode_length": np.mean(lengths)}
         values |= {"time/seconds": self._seconds, "time/steps_per_second": rate, "time/memory_gb": resident() / 1e9}
-        values["time/cpu_seconds"] = self._cpu_seconds
-        values |= self._shares.take()
+        values |= {**self._cost.told(), **self._shares.take()}
         self._write(values)
         session.episodes.finished.clear()
         self._logged_at, self._logged_steps = now, session.agent_steps
@@ -328,7 +322,7 @@ class _Run:
         ended = {
             "episodes": self._session.episodes.count,
             "seconds": self._seconds,
-            "cpu_seconds": self._cpu_seconds,
+            **self._cost.kept(),
             "exit_reason": reason,
         }
         self._lock.check()
@@ -345,5 +339,5 @@ class _Run:
 
     def _save(self) -> None:
         self._lock.check()
-        kept = {"seconds": self._seconds, "cpu_seconds": self._cpu_seconds, "metrics": self._metrics.mark()}
+        kept = {"seconds": self._seconds, **self._cost.kept(), "metrics": self._metrics.mark()}
         self._session.save(self._folder, self._segments, kept)

@@ -190,6 +190,7 @@ def test_seconds_and_rates_are_of_training_alone(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(GymEnv, "step", ticking)
     clock = SimpleNamespace(monotonic=lambda: now[0], process_time=lambda: 3 * now[0], strftime=time.strftime)
     monkeypatch.setattr("qladder.runners.training.time", clock)
+    monkeypatch.setattr("qladder.runners.cost.time", clock)
     run = {"steps": 400, "log_every": 100, "eval_every": 150, "eval_episodes": 1}
     for steps in (400, 1000):  # made longer: the seconds go on
         result = train(
