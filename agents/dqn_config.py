@@ -61,6 +61,10 @@ def check_parts(config: DQNConfig, replay: ReplayConfig) -> None:
             f"agent.support = {support}: the lowest return first, then a higher one",
         ),
         (
+            (config.stress == "none") != (config.stress_size == 0),
+            f"agent.stress = '{config.stress}' with agent.stress_size = {config.stress_size:g}: both or neither",
+        ),
+        (
             config.loss == "mse" and "quantile" in kind,
             f"agent.loss = 'mse' with agent.distribution = '{kind}': quantiles have Huber's",
         ),

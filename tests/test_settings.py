@@ -183,9 +183,8 @@ def test_the_hash_of_settings_moves_with_each_but_those_of_the_seed_and_the_mach
     for section in ("agent", "replay", "run"):
         for name, value in config.table()[section].items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                other = resolve(
-                    "dqn", "CartPole-v1", {section: {name: value + 1 if isinstance(value, int) else value / 2}}
-                )
+                another = value + 1 if isinstance(value, int) else value / 2 or 0.5
+                other = resolve("dqn", "CartPole-v1", {section: {name: another}})
                 still += [name] if settings_hash(other) == settings_hash(config) else []
     assert sorted(still) == ["hang_after", "health_every", "log_every", "seed", "threads"]
 

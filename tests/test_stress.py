@@ -103,6 +103,12 @@ def test_a_network_that_computes_in_bfloat16_bears_noise_too(monkeypatch: pytest
     assert agent._online.trunk[0].low is not None  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("half", [{"stress": "prune-random"}, {"stress_size": 0.1}])
+def test_a_stress_has_a_size_and_a_size_a_stress(half: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="both or neither"):
+        made(**half)
+
+
 def test_noise_is_for_pixels() -> None:
     with pytest.raises(UserError, match="'random-noise': CartPole-v1 observes float32; noise is"):
         made("CartPole-v1", stress="random-noise", stress_size=0.1)
