@@ -69,8 +69,8 @@ def play_by_hand(
         rate: agent steps a second; by default as fast as the environment is shown, Atari as its console ran.
 
     Raises:
-        UserError: no display, an environment that draws no pictures or whose actions are no finite set, or a folder
-            that exists.
+        UserError: no display, no pygame, an environment that draws no pictures or whose actions are no finite set, or a
+            folder that exists.
     """
     if not minutes > 0:
         raise UserError(f"--minutes {minutes:g}: must be above 0")
@@ -88,9 +88,10 @@ def play_by_hand(
             raise UserError(f"qladder play {env}: its actions are not a finite set, for which there are no keys")
         steps_a_second = HARDWARE_RATE / config.protocol.frame_skip if spec.batched else camera.rate
         game = _Game(config, camera, keys_of(config.env.id, spec.num_actions, config.protocol), rate or steps_a_second)
-        open_folder(folder, resume=False)
-        with RunLock(folder):
-            return game.play(folder, 60 * minutes)
+        with contextlib.closing(_Window(config.env.id)) as window:
+            open_folder(folder, resume=False)
+            with RunLock(folder):
+                return game.play(folder, window, 60 * minutes)
 
 
 class _Game:
@@ -103,7 +104,7 @@ class _Game:
         self._returns: list[float] = []
         self._curve: list[dict[str, Any]] = []
 
-    def play(self, folder: Path, seconds: float) -> dict[str, Any]:
+    def play(self, folder: Path, window: _Window, seconds: float) -> dict[str, Any]:
         """Writes the folder; what `qladder play --json` prints."""
         config = self._config
         manifest = identity(config, "cpu", 1, None)
@@ -113,13 +114,8 @@ class _Game:
         metrics.describe(settings_event(config))
         say(f"{self._keys.told}; escape ends")
         began = time.monotonic()
-        window = _Window(config.env.id)
-        try:
-            with contextlib.suppress(KeyboardInterrupt):  # as good an end as any
-                self._go_on(window, metrics, began, seconds)
-        finally:
-            window.close()
-            metrics.close()
+        with contextlib.closing(metrics), contextlib.suppress(KeyboardInterrupt):  # as good an end as any
+            self._go_on(window, metrics, began, seconds)
         return self._summary(folder, manifest, time.monotonic() - began)
 
     def _go_on(self, window: _Window, metrics: Metrics, began: float, seconds: float) -> None:
@@ -183,7 +179,10 @@ class _Window:
         except ModuleNotFoundError as error:
             raise UserError("qladder play needs pygame: pip install 'qladder[render]'") from error
         self._pygame = pygame
-        pygame.display.init()
+        try:
+            pygame.display.init()
+        except pygame.error as error:
+            raise UserError(f"no window can be opened: {error}") from error
         self._clock = pygame.time.Clock()
         self._screen: Any = None
         self._held: set[str] = set()

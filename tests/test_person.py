@@ -128,9 +128,12 @@ def test_what_cannot_be_played_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
         play_by_hand("qladder/TMaze-v0", out=tmp_path)
     with pytest.raises(UserError, match="a person is no agent that can be trained"):
         train("qladder.runners.person:Person", "CartPole-v1", out=tmp_path)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "none-such")
+    with pytest.raises(UserError, match="no window can be opened: none-such not available"):
+        play_by_hand("CartPole-v1", out=tmp_path)
     for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(UserError, match="there is no display"):
         play_by_hand("CartPole-v1", out=tmp_path)
-    assert [path for path in tmp_path.iterdir() if (path / "summary.json").exists()] == []
+    assert list(tmp_path.iterdir()) == []
