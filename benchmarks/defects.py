@@ -42,7 +42,7 @@ FILES = {
     "agents/optimizers.py", "agents/exploration.py", "agents/schedules.py", "replay/frames.py", "replay/ring.py",
     "replay/recorder.py", "replay/returns.py", "replay/priorities.py", "replay/store.py",
 }  # fmt: skip
-PROBE = "tests/test_probe.py::test_agents_of_the_family_pass_and_nothing_of_them_changes"
+PROBE = "tests/test_probe.py::test_agents_pass_and_nothing_of_them_changes"
 LEARNT = 0.95
 SEEDS = {"dqn": 0, "rainbow": 0}
 LIMIT = 600  # seconds of one run

@@ -43,18 +43,7 @@ ENVS = ("CartPole-v1", "qladder/Catch-v0", "Taxi-v4")
 CASES: list[tuple[str, str, dict[str, Any]]] = [*((name, env, {}) for name in FAMILY for env in ENVS)]
 CASES += [("dqn", "ALE/Pong-v5", {}), ("rainbow", "ALE/Pong-v5", {}), ("dqn", "CartPole-v1", {"gamma": 0.0})]
 CASES += [("c51", "CartPole-v1", {"support": [-1e-3, 1e-3]})]
-
-
-@pytest.mark.parametrize(("name", "env", "settings"), CASES)
-def test_agents_of_the_family_pass_and_nothing_of_them_changes(name: str, env: str, settings: dict[str, Any]) -> None:
-    agent = made(name, env, {"agent": settings, "replay": {"capacity": 2_000}})
-    before = contents({k: v for k, v in agent.state_dict().items() if k != "replay"})
-    agent.probe()
-    assert contents({k: v for k, v in agent.state_dict().items() if k != "replay"}) == before
-    assert all(p.grad is None for p in agent._online.parameters())
-
-
-RECURRENT: list[tuple[str, str, dict[str, Any]]] = [
+CASES += [
     *((name, env, {}) for name in ("drqn", "r2d2") for env in (*ENVS, "qladder/CartPoleHidden-v0")),
     ("r2d2", "ALE/Pong-v5", {"core_size": 32}),
     ("r2d2", "CartPole-v1", {"initial_state": "stored", "core": "gru"}),
@@ -62,12 +51,13 @@ RECURRENT: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "env", "settings"), RECURRENT)
-def test_recurrent_agents_pass_and_nothing_of_them_changes(name: str, env: str, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "env", "settings"), CASES)
+def test_agents_pass_and_nothing_of_them_changes(name: str, env: str, settings: dict[str, Any]) -> None:
     agent = made(name, env, {"agent": settings, "replay": {"capacity": 2_000}})
     before = contents({k: v for k, v in agent.state_dict().items() if k != "replay"})
     agent.probe()
     assert contents({k: v for k, v in agent.state_dict().items() if k != "replay"}) == before
+    assert all(p.grad is None for p in agent._online.parameters())
 
 
 def detached_target(agent: Any) -> None:
