@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 from ale_py import roms
 from ale_py.vector_env import AtariVectorEnv
+from gymnasium import spaces
 
 from qladder.envs.atari_ram import RAM_SIZE, RamGames
 from qladder.envs.errors import UserError, nearest
@@ -23,6 +24,7 @@ from qladder.envs.journal import check_actions, check_same, fingerprint
 from qladder.envs.protocol import Protocol
 from qladder.envs.seeding import integer
 from qladder.envs.spec import EnvSpec, TimeStep
+from qladder.envs.wrapped_games import WrappedGames
 
 gymnasium.register_envs(ale_py)
 
@@ -44,9 +46,10 @@ class AtariEnv:
         num_threads: 0 is one per environment, at most one per core.
         ram: the consoles' memory `[num_envs, 128]` instead of frames; one game after the other, not by threads.
         rgb: full-colour screens `[num_envs, 1, 210, 160, 3]` instead, for `AtariScreen`.
+        wrappers: see `WrappedGames`; one game after the other then, too.
 
     Raises:
-        UserError: no such game, a missing ROM, or a protocol that ale-py cannot play.
+        UserError: no such game, a missing ROM, a protocol that ale-py cannot play, or a wrapper that does not fit.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class AtariEnv:
         num_threads: int = 0,
         ram: bool = False,
         rgb: bool = False,
+        wrappers: Sequence[str] = (),
     ) -> None:
         cap = protocol.episode_cap
         if not training and protocol.evaluation.episode_cap is not None:
@@ -79,6 +83,10 @@ class AtariEnv:
         self._steps = np.zeros(num_envs, np.int64)
         self._lives = np.zeros(num_envs, np.int32)
         shape: tuple[int, ...] = (RAM_SIZE,) if ram else (protocol.stack, protocol.screen, protocol.screen)
+        if wrappers:
+            seen = spaces.Box(0, 255, shape if ram else (1, *shape[1:]), np.uint8)
+            self._vector = WrappedGames(self._vector, seen, num_envs, 0 if ram else protocol.stack, wrappers)
+            shape = self._vector.shape
         self.spec = EnvSpec(
             id=id,
             num_envs=num_envs,

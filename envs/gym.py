@@ -57,20 +57,24 @@ def make_gym(
         raise UserError(f"environment '{id}' with {options}: {first_line(error)}") from error
     except BROKEN as error:  # somebody else's module or constructor
         raise UserError(f"environment '{id}' with {options}: {told(error)}") from error
+    return wrapped(env, wrappers)
+
+
+def wrapped(env: gymnasium.Env[Any, Any], wrappers: Sequence[str]) -> gymnasium.Env[Any, Any]:
+    """In wrappers by name, `module:function`, the first innermost.
+
+    Raises:
+        UserError: there is none of that name, or it does not take the environment, or returns something else.
+    """
     for wrapper in wrappers:
-        env = _wrapped(wrapper, env)
+        wrap = load_attribute(wrapper, "wrapper")
+        try:
+            env = wrap(env)
+        except BROKEN as error:
+            raise UserError(f"wrapper '{wrapper}': {told(error)}") from error
+        if not isinstance(env, gymnasium.Env):
+            raise UserError(f"wrapper '{wrapper}' returned {type(env).__name__}, not an environment")
     return env
-
-
-def _wrapped(wrapper: str, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    wrap = load_attribute(wrapper, "wrapper")
-    try:
-        wrapped = wrap(env)
-    except BROKEN as error:
-        raise UserError(f"wrapper '{wrapper}': {told(error)}") from error
-    if not isinstance(wrapped, gymnasium.Env):
-        raise UserError(f"wrapper '{wrapper}' returned {type(wrapped).__name__}, not an environment")
-    return wrapped
 
 
 def load_attribute(name: str, what: str) -> Any:

@@ -32,11 +32,13 @@ def make_env(
         UserError: an id, an argument or a wrapper that there is not.
     """
     if id.startswith("ALE/"):
-        _check_atari(id, kwargs or {}, wrappers)
+        _check_atari(id, kwargs or {})
         from qladder.envs.atari import AtariEnv
 
         seeds = [integer(seed, stream, i) for i in range(num_envs)]
-        return AtariEnv(id, protocol, num_envs=num_envs, seeds=seeds, training=training, ram=bool(kwargs))
+        return AtariEnv(
+            id, protocol, num_envs=num_envs, seeds=seeds, training=training, ram=bool(kwargs), wrappers=wrappers
+        )
     from qladder.envs import own  # noqa: F401  (registers environments)
     from qladder.envs.gym import BatchEnv, GymEnv, make_gym
 
@@ -49,10 +51,8 @@ def make_env(
     return BatchEnv(envs) if batched else envs[0]
 
 
-def _check_atari(id: str, kwargs: Mapping[str, Any], wrappers: Sequence[str]) -> None:
+def _check_atari(id: str, kwargs: Mapping[str, Any]) -> None:
     about = f"environment '{id}': Atari games are set by their protocol; they take"
-    if wrappers:
-        raise UserError(f"{about} no wrappers")
     for name, value in kwargs.items():
         if (name, value) != ("obs_type", "ram"):
             close = nearest(str(value), ["ram"]) if name == "obs_type" else nearest(name, ["obs_type"])

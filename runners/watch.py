@@ -139,7 +139,16 @@ class Atari:
         from qladder.envs.atari import AtariScreen
 
         id, protocol, kwargs = config.env.id, config.protocol, config.env.evaluation_kwargs
-        self._game = make_env(id, protocol, seed=seed, stream=STREAM, training=False, batched=True, kwargs=kwargs)
+        self._game = make_env(
+            id,
+            protocol,
+            seed=seed,
+            stream=STREAM,
+            training=False,
+            batched=True,
+            kwargs=kwargs,
+            wrappers=config.env.wrappers,
+        )
         self._screen = AtariScreen(id, protocol, integer(seed, STREAM, 0), ram=bool(kwargs))
         self.env: Env = self
         self.spec = self._game.spec

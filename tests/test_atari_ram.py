@@ -181,7 +181,6 @@ def test_screens_show_the_game_whose_memory_is_observed() -> None:
         ({"kwargs": {"obs_type": "rma"}}, r"obs_type = 'rma'; did you mean 'ram'\?"),
         ({"kwargs": {"obstype": "ram"}}, r"not obstype = 'ram'; did you mean 'obs_type'\?"),
         ({"kwargs": {**RAM, "mode": 1}}, r"no kwargs but obs_type = 'ram', not mode = 1$"),
-        ({"kwargs": RAM, "wrappers": ["a:b"]}, "no wrappers"),
     ],
 )
 def test_other_arguments_are_refused(options: Any, said: str) -> None:

@@ -13,7 +13,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from qladder.envs import own  # noqa: F401
+from qladder.envs.crossing import LANES, Crossing
 from qladder.envs.errors import UserError
+from qladder.envs.flicker import Flicker
 from qladder.envs.permuted import Permuted, permute_afresh, permute_blocks, permute_pixels
 from qladder.envs.shapes import ShapeCatch
 from qladder.envs.sorting import Sort
@@ -28,6 +30,7 @@ LEFT, STAY, RIGHT = 0, 1, 2
     [
         ("qladder/ShapeCatch-v0", {}),
         ("qladder/ShapeCatch-v0", {"margin": 1, "down": -1, "right": 1}),
+        ("qladder/Crossing-v0", {}),
         ("qladder/Sort-v0", {}),
         ("qladder/Sort-v0", {"k": 6, "low": 50.0, "high": 150.0}),
         ("qladder/Sort-v0", {"view": "order"}),
@@ -110,6 +113,115 @@ def test_what_cannot_be_is_refused() -> None:
         Sort(view="bits")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="the lower one must be first"):
         Sort(low=1.0, high=1.0)
+
+
+BACK, WAIT, AHEAD = 0, 1, 2
+
+
+def lane(picture: Any, number: int) -> Any:
+    """The rows of a lane, 1 the one next to the lower kerb."""
+    top = 28 - 4 * (number + 1)
+    return picture[0, top : top + 4] // 255
+
+
+def test_cars_by_hand() -> None:
+    """Each lane has two cars, which move by one pixel or, those of three rows, by three, towards their nose."""
+    env = Crossing()
+    seen = set()
+    for seed in range(5):
+        before, _ = env.reset(seed=seed)
+        assert before.sum() == 255 * sum(lane(before, n).sum() for n in range(1, LANES + 1)) + 255 * 4  # and the walker
+        np.testing.assert_array_equal(np.argwhere(before[0, 24:]), [[1, 13], [1, 14], [2, 13], [2, 14]])
+        after, reward, terminated, *_ = env.step(WAIT)
+        assert (reward, terminated) == (0.0, False)
+        for number in range(1, LANES + 1):
+            upper, middle, lower, gap = lane(before, number)
+            fast = bool(lower.any())
+            assert not gap.any()
+            assert (upper.sum(), middle.sum(), lower.sum()) == (6, 8, 6 * fast)
+            nose = middle - upper  # the two pixels that only the middle row has
+            right = bool((upper[(np.flatnonzero(nose) - 1) % 28] == 1).all())
+            moved = (3 if fast else 1) * (1 if right else -1)
+            np.testing.assert_array_equal(np.roll(lane(before, number), moved, axis=1), lane(after, number))
+            seen.add((fast, right))
+    assert len(seen) == 4
+
+
+def test_a_walk_by_hand() -> None:
+    """A sixth for each band; the walker is hit where a car is, wherever the cars have moved to; the other kerb ends."""
+    outcomes = set()
+    for seed in range(60):
+        env = Crossing()
+        obs, _ = env.reset(seed=seed)
+        cars = {band: int(lane(obs, band).sum()) + 4 for band in range(1, LANES + 1)}
+        assert env.step(BACK)[1:3] == (0.0, False)  # there is nothing behind the kerb
+        for band in range(1, LANES + 2):
+            obs, reward, terminated, truncated, _ = env.step(AHEAD)
+            assert reward == pytest.approx(1 / 6)
+            assert not truncated
+            hit = band <= LANES and lane(obs, band).sum() < cars[band]  # of a car under the walker less is seen
+            assert terminated == (hit or band == LANES + 1)
+            outcomes.add((hit, terminated))
+            if terminated:
+                break
+            if band == 1 and seed % 2:
+                _, reward, *_ = env.step(BACK)
+                assert reward == pytest.approx(-1 / 6)
+                break
+    assert outcomes == {(False, False), (True, True), (False, True)}
+
+
+def test_how_well_crossing_can_be_played() -> None:
+    """Searched: all but a few layouts have a way across in time. What random play gets is the claims' zero."""
+    ways = []
+    for seed in range(400):
+        env = Crossing()
+        env.reset(seed=seed)
+        ways.append(steps_across(env))
+    assert sum(way is None for way in ways) <= 2
+    assert 10 < np.mean([way for way in ways if way]) < 13  # straight ahead it would be 6
+    env, rng, returns = gymnasium.make("qladder/Crossing-v0"), np.random.default_rng(0), []
+    for seed in range(2_000):
+        env.reset(seed=seed)
+        returns.append(0.0)
+        over = False
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(rng.integers(3))
+            returns[-1] += float(reward)
+            over = terminated or truncated
+    assert np.mean(returns) == pytest.approx(0.237, abs=0.015)  # three standard errors
+
+
+def steps_across(env: Crossing) -> int | None:
+    """The fewest, by trying all actions on copies from every band that can be reached."""
+    reached = {0: env}
+    for step in range(1, 41):
+        now: dict[int, Crossing] = {}
+        for band, there in reached.items():
+            for action in (BACK, WAIT, AHEAD):
+                branch = copy.copy(there)
+                branch._cars = there._cars.copy()
+                _, _, terminated, *_ = branch.step(action)
+                if terminated and band == LANES and action == AHEAD:
+                    return step
+                if not terminated:
+                    now[max(band + action - 1, 0)] = branch
+        reached = now
+    return None
+
+
+def test_flicker_shows_nothing_or_everything() -> None:
+    env = Flicker(gymnasium.make("CartPole-v1"), dark=0.5)
+    bare = gymnasium.make("CartPole-v1")
+    dark = []
+    for seed in range(40):
+        for one, other in ((env.reset(seed=seed)[0], bare.reset(seed=seed)[0]), (env.step(0)[0], bare.step(0)[0])):
+            dark.append(not one.any())
+            np.testing.assert_array_equal(one, 0 * other if dark[-1] else other)
+    assert 20 < sum(dark) < 60
+    assert any(dark[::2])  # the first observation too
+    with pytest.raises(UserError, match="flicker: Discrete"):
+        Flicker(gymnasium.make("FrozenLake-v1"))
 
 
 def test_sorting_by_hand() -> None:

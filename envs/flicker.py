@@ -1,0 +1,42 @@
+"""Observations that go dark now and then, so that one must remember (Hausknecht and Stone 2015, section 4.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from qladder.envs.errors import UserError
+
+DARK = 0.5  # of all observations
+
+
+class Flicker(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Each observation, the first too, is all zeros with this probability, drawn from the environment's generator.
+
+    Of Atari it is each frame, before they are stacked.
+
+    Raises:
+        UserError: observations that are no arrays.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], dark: float = DARK) -> None:
+        super().__init__(env)
+        if not isinstance(env.observation_space, gymnasium.spaces.Box):
+            raise UserError(f"flicker: {env.observation_space} is no array")
+        self._dark = dark
+        if not env.observation_space.contains(zeros := np.zeros_like(env.observation_space.sample())):
+            low, high = env.observation_space.low, env.observation_space.high
+            self.observation_space = gymnasium.spaces.Box(
+                np.minimum(low, zeros), np.maximum(high, zeros), dtype=env.observation_space.dtype.type
+            )
+
+    def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
+        return np.zeros_like(observation) if self.np_random.random() < self._dark else observation
+
+
+def flicker(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """As a wrapper: `--env.wrappers qladder.envs.flicker:flicker`; every other observation, on average, is dark."""
+    return Flicker(env)
