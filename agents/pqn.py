@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +16,20 @@ from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers
 from qladder.agents.networks import q_network
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
 from qladder.agents.pqn_config import PQNConfig, check_parts
+from qladder.agents.probe import dummy_steps, probe_rollout
 from qladder.agents.schedules import Clocks
 from qladder.agents.td import of_action
 from qladder.agents.values import Mean
 from qladder.envs.seeding import generator, integer
 from qladder.replay.rollout import Rollout
+
+
+class Fitted(NamedTuple):
+    """What an update computes of a rollout, `B` steps."""
+
+    target: Tensor  # [B]
+    td: Tensor  # [B]
+    loss: Tensor
 
 
 class PQN:
@@ -35,11 +44,11 @@ class PQN:
     def __init__(self, config: PQNConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
         check_parts(config)
         self._config, self._spec, self._device = config, spec, torch.device(device)
-        num_actions = finite_actions("pqn", spec)
+        self._num_actions = finite_actions("pqn", spec)
         self._rollout = Rollout(config.gamma, config.trace_decay)
-        self._explore = Exploration(spec.num_envs, num_actions, config.explore_power, generator(seed, "explore"))
+        self._explore = Exploration(spec.num_envs, self._num_actions, config.explore_power, generator(seed, "explore"))
         weights = torch.Generator().manual_seed(integer(seed, "network"))
-        self._network = q_network(config, spec, num_actions, weights).to(self._device)
+        self._network = q_network(config, spec, self._num_actions, weights).to(self._device)
         self._order = generator(seed, "minibatches")
         self._agent_steps = self._updates = 0
         self._shown: list[Tensor] = []  # of what was learnt from last
@@ -68,8 +77,7 @@ class PQN:
         self._agent_steps += len(step.action)
 
     def learn(self, k: int) -> Metrics:
-        end_values = self.values(self._rollout.ends()).amax(1).cpu().numpy()
-        obs, action, target = map(self._tensor, self._rollout.targets(end_values))
+        obs, action, target = self._targets(self._rollout)
         for _ in range(self._config.epochs):
             for batch in np.array_split(self._order.permutation(len(target)), k // self._config.epochs):
                 index = self._tensor(batch)
@@ -77,6 +85,12 @@ class PQN:
         self._shown = [part[index[:BATCH]] for part in (obs, action, target)]
         self._rollout.clear()
         return metrics
+
+    def probe(self) -> None:
+        """Whether its update is one, on a dummy rollout; changes nothing. FaultyUpdateError where it is none."""
+        rng = generator(0, "probe")
+        steps, others = (dummy_steps(self._spec, self._num_actions, rng) for _ in range(2))
+        probe_rollout(self._seen, self._network, steps, others, self._config.gamma)
 
     def health(self) -> Metrics:
         if not self._shown:
@@ -117,6 +131,21 @@ class PQN:
         self._order.bit_generator.state = state["order"]
         self._shown = [self._tensor(part) for part in state["shown"]]
         self._agent_steps, self._updates = state["agent_steps"], state["updates"]
+
+    def _targets(self, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor]:
+        """Observations `[B, ...]`, actions `[B]` and lambda returns `[B]` of all steps."""
+        end_values = self.values(rollout.ends()).amax(1).cpu().numpy()
+        obs, action, target = map(self._tensor, rollout.targets(end_values))
+        return obs, action, target
+
+    def _seen(self, steps: list[Step]) -> Fitted:
+        """What an update of these steps alone computes."""
+        rollout = Rollout(self._config.gamma, self._config.trace_decay)
+        for step in steps:
+            rollout.add(step._replace(extras=self.values(step.obs).amax(1).cpu().numpy()))
+        obs, action, target = self._targets(rollout)
+        _, loss, td = self._predict(obs, action, target)
+        return Fitted(target, td, loss)
 
     def _update(self, obs: Tensor, action: Tensor, target: Tensor) -> Metrics:
         set_rate(self._optimizer, self._config.learning_rate(self.clocks))

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from qladder.agents.agent import EnvSpec
 from qladder.envs.errors import FaultyUpdateError
 from qladder.replay.sequences import SequenceConfig, Sequences
-from qladder.replay.types import Batch
+from qladder.replay.types import Batch, Step
 
 ROWS = 8
 WINDOWS = 2  # sequences, each of many steps
+TIMES = 3  # steps of a dummy rollout, of which the second ends some episodes
 TOLERANCE = 1e-3  # bfloat16 and the order of sums; what these checks find is far larger
 
 
@@ -115,6 +116,52 @@ def probe_sequences(
     mixed = batch._replace(obs=_instead(first, others.obs.swapaxes(0, 1), batch.obs.swapaxes(0, 1)).swapaxes(0, 1))
     if _differs(see(mixed).td.T[1:], look.td.T[1:]).any():
         raise FaultyUpdateError("before training: the TD error of a sequence depends on others of its batch")
+
+
+def dummy_steps(spec: EnvSpec, num_actions: int, rng: np.random.Generator) -> list[Step]:
+    """Some steps of 8 environments, every second of which ends an episode at the second step; no extras."""
+    obs = [_observations(spec, rng, ROWS) for _ in range(TIMES + 1)]
+    steps = []
+    for t in range(TIMES):
+        over = (np.arange(ROWS) % 2 == 1) & (t == 1)
+        action, reward = rng.integers(num_actions, size=ROWS), rng.normal(size=ROWS).astype(np.float32)
+        steps.append(Step(obs[t], action, reward, (~over).astype(np.float32), over, obs[t + 1], None))
+    return steps
+
+
+def probe_rollout(
+    see: Callable[[list[Step]], Look], online: nn.Module, steps: list[Step], others: list[Step], gamma: float
+) -> None:
+    """As `probe`, of an update that learns from `B = T * N` steps in order; `see` gives targets and TD errors `[B]`.
+
+    Raises:
+        FaultyUpdateError: what is wrong, in one line.
+    """
+    look, rows = see(steps), TIMES * ROWS
+    shapes = tuple(look.target.shape), tuple(look.td.shape), tuple(look.loss.shape)
+    if shapes != ((rows,), (rows,), ()):
+        told = f"targets are {shapes[0]}, TD errors {shapes[1]}, the loss {shapes[2]}"
+        raise FaultyUpdateError(f"before training: of {rows} steps {told}; they must be ({rows},), ({rows},) and ()")
+    _finite(look)
+    _gradients(look, online, nn.Module())
+    before, ended = (np.arange(rows) < 2 * ROWS), np.tile(steps[1].last, TIMES)
+    later = [steps[0], steps[1]._replace(next_obs=others[1].next_obs), *others[2:]]
+    moved = _differs(see(later).target[:, None], look.target[:, None]).cpu().numpy()
+    if moved[before & ended].any():
+        raise FaultyUpdateError("before training: the targets of steps that end an episode depend on what follows them")
+    if gamma and not np.array_equal(later[2].obs, steps[2].obs) and not moved[before & ~ended].any():
+        raise FaultyUpdateError("before training: no target depends on what follows")
+    first = np.arange(ROWS) == 0
+    mixed = [
+        a._replace(
+            obs=_instead(first, b.obs, a.obs),
+            reward=_instead(first, b.reward, a.reward),
+            next_obs=_instead(first, b.next_obs, a.next_obs),
+        )
+        for a, b in zip(steps, others, strict=True)
+    ]
+    if _differs(see(mixed).td[:, None], look.td[:, None]).cpu().numpy()[~np.tile(first, TIMES)].any():
+        raise FaultyUpdateError("before training: the TD error of an environment depends on the others")
 
 
 def _shapes(look: Look) -> None:

@@ -49,15 +49,18 @@ CASES += [
     ("r2d2", "CartPole-v1", {"initial_state": "stored", "core": "gru"}),
     ("drqn", "Taxi-v4", {"double": False, "gamma": 0.0}),
 ]
+CASES += [*(("pqn", env, {}) for env in (*ENVS, "ALE/Pong-v5")), ("pqn", "Taxi-v4", {"gamma": 0.0})]
+CASES += [("pqn", "CartPole-v1", {"trace_decay": trace_decay}) for trace_decay in (0.0, 1.0)]
 
 
 @pytest.mark.parametrize(("name", "env", "settings"), CASES)
 def test_agents_pass_and_nothing_of_them_changes(name: str, env: str, settings: dict[str, Any]) -> None:
-    agent = made(name, env, {"agent": settings, "replay": {"capacity": 2_000}})
+    agent = made(name, env, {"agent": settings} | ({} if name == "pqn" else {"replay": {"capacity": 2_000}}))
     before = contents({k: v for k, v in agent.state_dict().items() if k != "replay"})
     agent.probe()
     assert contents({k: v for k, v in agent.state_dict().items() if k != "replay"}) == before
-    assert all(p.grad is None for p in agent._online.parameters())
+    network = agent._network if name == "pqn" else agent._online
+    assert all(p.grad is None for p in network.parameters())
 
 
 def detached_target(agent: Any) -> None:
@@ -104,6 +107,69 @@ def test_what_is_no_update_of_sequences_is_named(fault: Callable[[Any], None], s
     agent = made("drqn", "CartPole-v1")
     fault(agent)
     with pytest.raises(FaultyUpdateError, match=said):
+        agent.probe()
+
+
+def lambda_faults(agent: Any, targets: Callable[[Any, Any], Any]) -> None:
+    """Targets of steps whose discounts and values are as this says, of a rollout."""
+    right = agent._targets
+
+    def wrong(rollout: Any) -> Any:
+        return targets(right, rollout)
+
+    agent._targets = wrong
+
+
+def ends_ignored(right: Any, rollout: Any) -> Any:
+    for discount in rollout._steps["discount"]:
+        discount[:] = 1
+    for last in rollout._steps["last"]:
+        last[:] = False
+    return right(rollout)
+
+
+def nothing_follows(right: Any, rollout: Any) -> Any:
+    for discount in rollout._steps["discount"]:
+        discount[:] = 0
+    return right(rollout)
+
+
+def environments_swapped(right: Any, rollout: Any) -> Any:
+    obs, action, target = right(rollout)
+    return obs.roll(1, 0), action, target
+
+
+def a_column_of_targets(right: Any, rollout: Any) -> Any:
+    obs, action, target = right(rollout)
+    return obs, action, target[:, None]
+
+
+def endless_rewards(right: Any, rollout: Any) -> Any:
+    obs, action, target = right(rollout)
+    return obs, action, target * torch.inf
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (ends_ignored, "the targets of steps that end an episode depend on what follows"),
+        (nothing_follows, "no target depends on what follows"),
+        (environments_swapped, "the TD error of an environment depends on the others"),
+        (a_column_of_targets, r"targets are \(24, 1\)"),
+        (endless_rewards, "an update of ordinary numbers is not finite"),
+    ],
+)
+def test_what_is_no_update_of_a_rollout_is_named(fault: Callable[[Any, Any], Any], said: str) -> None:
+    agent = made("pqn", "CartPole-v1")
+    lambda_faults(agent, fault)
+    with pytest.raises(FaultyUpdateError, match=said):
+        agent.probe()
+
+
+def test_weights_of_a_rollouts_network_that_nothing_reaches_are_named() -> None:
+    agent = made("pqn", "CartPole-v1")
+    agent._network.idle = nn.Linear(2, 2)
+    with pytest.raises(FaultyUpdateError, match=r"no gradient reaches idle\.weight, idle\.bias"):
         agent.probe()
 
 
