@@ -29,9 +29,18 @@ class DQNConfig(LearningConfig):
     """Of the softmax (tau)."""
     munchausen_floor: Annotated[float, Le(0)] = -1.0
     """The scaled log-probability is clipped to no less (l0)."""
-    stress: Literal["none", "random-noise", "directed-noise", "prune-smallest", "prune-random"] = "none"
+    stress: Literal[
+        "none",
+        "random-noise",
+        "directed-noise",
+        "prune-smallest",
+        "prune-random",
+        "low-rank",
+        "zero-pixels",
+        "predict-pixels",
+    ] = "none"
     """Done to the network where it is evaluated, never while it learns: noise in its pixels, the worst for it where
-    directed, or weights that are taken away (agents/stress.py)."""
+    directed, or weights that are taken away or predicted (agents/stress.py)."""
     stress_size: Annotated[float, Ge(0), Le(1)] = 0.0
     """Of the noise, as a share of a pixel's full scale; or the share of the weights."""
 

@@ -1,4 +1,4 @@
-"""What an evaluation does to a trained network: noise in what it sees, or weights that are taken from it."""
+"""What an evaluation does to a trained network: noise in what it sees, or other weights."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from torch.nn import functional
 from qladder.agents.agent import EnvSpec
 from qladder.agents.dqn_config import DQNConfig
 from qladder.agents.networks import QNetwork
+from qladder.agents.surgery import changed
 from qladder.envs.errors import UserError
 
 FULL_SCALE = 255.0  # of a pixel
 
 
 class Stress:
-    """Noise of `agent.stress_size` of a pixel's full scale, or that share of the weights set to 0.
+    """Noise of `agent.stress_size` of a pixel's full scale, or that share of the weights changed.
 
     Random noise is that much up or down for each pixel by a coin; directed noise goes where the greedy action becomes
-    less likely under a softmax of the values (the gradient's sign: Goodfellow et al. 2014; Huang et al. 2017). Weights
-    go over all layers, the smallest or any; biases stay.
+    less likely under a softmax of the values (the gradient's sign: Goodfellow et al. 2014; Huang et al. 2017). What
+    becomes of weights is in agents/surgery.py.
     """
 
-    def __init__(self, kind: str, size: float, seed: int) -> None:
-        self._kind, self._size, self._seed = kind, size, seed
+    def __init__(self, kind: str, size: float, seed: int, picture: tuple[int, ...] = ()) -> None:
+        self._kind, self._size, self._seed, self._picture = kind, size, seed, picture
+        self._of: list[Tensor] = []  # the weights that were changed last, and what became of them
+        self._others: list[Tensor] = []
 
     def greedy(self, network: QNetwork, q: Callable[[Tensor], Tensor], obs: Tensor) -> Tensor:
         """The greedy actions `[N]` under stress; `q` gives action values `[N, A]` by `network`, all in float32."""
-        with network.exact(), self._without(network):
+        with network.exact(), self._with_others(network):
             seen = obs
             if "noise" in self._kind:
                 pixels = obs.float()
@@ -54,43 +57,39 @@ class Stress:
         return (2.0 * coins - 1.0).to(pixels.device)
 
     @contextmanager
-    def _without(self, network: nn.Module) -> Iterator[None]:
-        """While entered, a share of the weights is 0."""
-        weights = [p for p in network.parameters() if p.dim() > 1] if "prune" in self._kind else []
+    def _with_others(self, network: nn.Module) -> Iterator[None]:
+        """While entered, the weights are what the stress makes of them."""
+        weights = [] if "noise" in self._kind else [p for p in network.parameters() if p.dim() > 1]
         kept = [w.detach().clone() for w in weights]
+        if len(kept) != len(self._of) or not all(map(torch.equal, kept, self._of)):
+            self._of, self._others = kept, changed(self._kind, self._size, self._seed, kept, self._picture)
         try:
-            with torch.no_grad():
-                for weight, mask in zip(weights, self._masks(weights), strict=True):
-                    weight.mul_(mask)
+            _fill(weights, self._others)
             yield
         finally:
-            with torch.no_grad():
-                for weight, before in zip(weights, kept, strict=True):
-                    weight.copy_(before)
+            _fill(weights, kept)
 
-    def _masks(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        """1 where a weight stays."""
-        sizes = [w.numel() for w in weights]
-        if not sizes:
-            return []
-        if self._kind == "prune-smallest":
-            rank = torch.cat([w.detach().abs().flatten() for w in weights]).argsort(stable=True)
-        else:  # the same ones each time
-            rank = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(self._seed))
-        mask = torch.ones(sum(sizes), device=weights[0].device)
-        mask[rank[: round(self._size * sum(sizes))].to(mask.device)] = 0
-        return [part.view_as(w) for part, w in zip(torch.split(mask, sizes), weights, strict=True)]
+
+@torch.no_grad()
+def _fill(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for weight, value in zip(weights, values, strict=True):
+        weight.copy_(value)
 
 
 def make_stress(config: DQNConfig, spec: EnvSpec, seed: int) -> Stress | None:
     """As configured; None where evaluations are what they are.
 
     Raises:
-        UserError: noise in observations that are no pixels.
+        UserError: noise in observations that are no pixels, or weights of pixels in a network that is no mlp.
     """
     if config.stress == "none":
         return None
     if "noise" in config.stress and spec.obs_dtype != "uint8":
         told = f"agent.stress = '{config.stress}': {spec.id} observes {spec.obs_dtype}"
-        raise UserError(f"{told}; noise is for pixels (uint8), prune-smallest and prune-random for every network")
-    return Stress(config.stress, config.stress_size, seed)
+        raise UserError(
+            f"{told}; noise is for pixels (uint8), prune-smallest, prune-random and low-rank for every network"
+        )
+    if "pixels" in config.stress and (config.network != "mlp" or len(spec.obs_shape) != 3):
+        told = f"agent.stress = '{config.stress}': {spec.id} observes {spec.obs_shape} with network {config.network}"
+        raise UserError(f"{told}; it is for an mlp that sees pictures")
+    return Stress(config.stress, config.stress_size, seed, spec.obs_shape)

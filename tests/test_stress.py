@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from qladder.agents.dqn import DQN
 from qladder.agents.stress import Stress
+from qladder.agents.surgery import changed
 from qladder.envs.errors import UserError
 from qladder.envs.seeding import generator
 from qladder.runners.config import resolve
@@ -83,6 +86,86 @@ def test_a_share_of_the_weights_is_gone_while_it_is_asked_and_back_afterwards(ki
     assert all(torch.equal(a, b) for a, b in biases)
     assert (float(old[gone].abs().max()) <= float(old[~gone].abs().min())) == (kind == "prune-smallest")
     assert all(torch.equal(a, b) for a, b in zip(before, agent._online.parameters(), strict=True))
+
+
+def test_weights_that_were_trained_on_are_changed_anew() -> None:
+    agent, obs = made(hidden=[32]), torch.from_numpy(pictures(2))
+    stress, seen = Stress("prune-smallest", 0.5, 0), []
+
+    def q(x: Tensor) -> Tensor:
+        seen.append([p.detach().clone() for p in agent._online.parameters()])
+        return agent._q(agent._online, x)
+
+    for factor in (1.0, 1.0, 2.0):
+        with torch.no_grad():
+            for p in agent._online.parameters():
+                p.mul_(factor)
+        stress.greedy(agent._online, q, obs)
+    for first, same, doubled in zip(*seen, strict=True):
+        assert torch.equal(first, same)
+        assert torch.equal(2 * first, doubled)
+
+
+def test_the_smallest_singular_values_go_from_the_largest_layer() -> None:
+    small, large = torch.eye(2), torch.tensor([[0.0, 3.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, -2.0, 0.0]])
+    kept, cut = changed("low-rank", 1 / 3, 0, [small, large], ())
+    assert torch.equal(kept, small)
+    expected = torch.tensor([[0.0, 3.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, -2.0, 0.0]])
+    assert torch.allclose(cut, expected, atol=1e-6)
+    filters = torch.randn(8, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    (cut,) = changed("low-rank", 0.75, 0, [filters], ())
+    assert cut.shape == filters.shape
+    assert torch.linalg.matrix_rank(cut.flatten(1)) == 2
+
+
+def naive_prediction(weight: Tensor, gone: list[int], picture: tuple[int, int, int]) -> Tensor:
+    """Entry by entry, in float64, by the normal equations of kernel ridge regression."""
+    places = list(itertools.product(*map(range, picture)))
+
+    def near(i: int, j: int) -> float:
+        (c, y, x), (d, v, u) = places[i], places[j]
+        return math.exp(-((y - v) ** 2 + (x - u) ** 2) / 4.5) if c == d else 0.0
+
+    left = [i for i in range(len(places)) if i not in gone]
+    gram = torch.tensor([[near(i, j) + 0.01 * (i == j) for j in left] for i in left], dtype=torch.float64)
+    result = weight.double().clone()
+    for unit in range(len(weight)):
+        alpha = torch.linalg.inv(gram) @ weight[unit, left].double()
+        for i in gone:
+            result[unit, i] = sum(near(i, j) * a for j, a in zip(left, alpha.tolist(), strict=True))
+    return result
+
+
+@pytest.mark.parametrize("picture", [(1, 4, 5), (2, 3, 4)])
+def test_pixels_weights_are_predicted_from_their_neighbours(picture: tuple[int, int, int]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight, above = torch.randn(3, math.prod(picture), generator=generator), torch.randn(2, 3, generator=generator)
+    zeroed, untouched = changed("zero-pixels", 0.25, 7, [weight, above], picture)
+    predicted, _ = changed("predict-pixels", 0.25, 7, [weight, above], picture)
+    gone = [i for i in range(weight.shape[1]) if not zeroed[:, i].any()]
+    assert len(gone) == round(0.25 * math.prod(picture))
+    left = [i for i in range(weight.shape[1]) if i not in gone]
+    assert torch.equal(zeroed[:, left], weight[:, left])
+    assert torch.equal(untouched, above)
+    assert torch.allclose(predicted.double(), naive_prediction(weight, gone, picture), atol=1e-5)
+
+
+def test_smooth_weights_are_predicted_well() -> None:
+    y, x = torch.meshgrid(torch.arange(10.0), torch.arange(10.0), indexing="ij")
+    weight = torch.sin(y / 3 + x / 4).flatten()[None]
+    zeroed, predicted = (changed(kind, 0.5, 0, [weight], (1, 10, 10))[0] for kind in ("zero-pixels", "predict-pixels"))
+    assert (predicted - weight).square().mean() < 0.02 * (zeroed - weight).square().mean()
+
+
+def test_pixels_are_an_mlps() -> None:
+    with pytest.raises(
+        UserError, match=r"'zero-pixels': .* with network small-cnn; it is for an mlp that sees pictures"
+    ):
+        made(network="small-cnn", stress="zero-pixels", stress_size=0.5)
+    with pytest.raises(UserError, match="'predict-pixels': CartPole-v1 observes"):
+        made("CartPole-v1", network="mlp", stress="predict-pixels", stress_size=0.5)
+    agent = made(network="mlp", stress="predict-pixels", stress_size=0.5)
+    assert agent.act(pictures(3), np.zeros(3, np.bool_), False)[0].shape == (3,)
 
 
 def test_only_evaluations_are_under_stress() -> None:
