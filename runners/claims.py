@@ -185,7 +185,8 @@ def _mean(found: Mapping[str, Mapping[int, float]], claim: Claim) -> float | Non
 
 
 def _runs(folder: Path) -> list[RunSummary]:
-    return find_runs([folder]).runs if folder.is_dir() else []
+    """None where the first has still to end."""
+    return find_runs([folder]).runs if any(folder.glob("*/summary.json")) else []
 
 
 def _write_suite(path: Path, claim: Claim, tasks: Sequence[Task], seeds: int, first_seed: int) -> Path:

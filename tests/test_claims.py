@@ -270,3 +270,10 @@ def test_how_many_more_seeds_might_tell(claim: Claim) -> None:
     assert not short(6 + near.more_seeds)
     assert short(6 + near.more_seeds - 1)
     assert judged(claim, [0.05 + x for x in pattern], [0.0] * 6).more_seeds is None  # an effect of just delta
+
+
+def test_a_claim_that_has_just_begun_has_a_card(file: Path, claim: Claim, tmp_path: Path) -> None:
+    """While its first run is under way, so that the others' page can be made."""
+    (tmp_path / f"early-bird-{claim.stamp}" / "tuning" / "large 0.1__FrozenLake-v1__s1000").mkdir(parents=True)
+    (card,) = cards([str(file)], tmp_path)
+    assert (card.answers[0].outcome, card.answers[0].missing, card.cost["runs"]) == ("undecided", 6, 0)

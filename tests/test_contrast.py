@@ -170,6 +170,23 @@ def test_a_plan_asks_for_as_many_seeds_as_textbooks(effect: float, seeds: int) -
     assert planned(effect, paired=False) == seeds
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_plan_looks_ahead_of_the_luck_of_few_seeds(paired: bool) -> None:
+    """Ten seeds of which half succeed: with many, an interquartile mean spreads by 2 sqrt(p (1 - p)) times the gap."""
+    coins = [0.0, 400.0] * 5
+    found = contrast(coins, [100.0] * 10, paired=paired)
+    assert found.spread == pytest.approx(400 * math.sqrt(10 / 9), rel=0.06)
+    mixed = contrast(coins, [x + 7 for x in reversed(coins)], paired=paired)  # the same coins the other way around
+    assert mixed.spread == pytest.approx(found.spread * (2 if paired else math.sqrt(2)), rel=0.06)
+    assert contrast(coins, [x + 7 for x in coins], paired=True).spread == pytest.approx(0, abs=1e-9)
+
+
+def test_a_plan_of_interquartile_means_by_hand() -> None:
+    """(t of 95 % and of 80 %, at 18 degrees of freedom) times the spread over the effect, squared."""
+    found = Contrast(Student(0.0, 1.0, 18), "IQM", False, 0.5, 0.0, None, 10, 2.0)
+    assert seeds_needed(found, 1.0) == math.ceil(((2.10092 + 0.86205) * 2) ** 2)
+
+
 def test_a_plan_knows_its_limits() -> None:
     assert planned(0.001, paired=True) is None
     assert planned(0.0, paired=True) is None
