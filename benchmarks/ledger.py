@@ -3,11 +3,15 @@
 `python benchmarks/ledger.py pack runs/deep docs/results/deep.jsonl` writes a line for every finished run: its settings,
 manifest (without places) and summary; checkpoints and measurements stay behind. `unpack` makes folders of the lines,
 and `qladder suite deep --out runs/deep` then runs what is missing.
+
+Of claims, which have several folders of runs each, `pack runs/claims docs/results/claims` writes a file for each of
+them, and `unpack docs/results/claims runs/claims` puts all back to where `qladder claims` looks for them.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import tomllib
 from pathlib import Path
@@ -24,8 +28,7 @@ def pack(folder: Path, file: Path) -> int:
 
     Runs that were in the file and are not in the folder stay.
     """
-    old = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    lines = {json.loads(line)["name"]: line + "\n" for line in old}
+    lines = {json.loads(line)["name"]: line + "\n" for line in _lines(file)}
     for run in find_runs([folder]).runs:
         config = tomllib.loads((run.folder / "config.toml").read_text(encoding="utf-8"))
         parts = {name: json.loads((run.folder / f"{name}.json").read_text("utf-8")) for name in ("manifest", "summary")}
@@ -34,14 +37,15 @@ def pack(folder: Path, file: Path) -> int:
         if run.exit_reason == "finished":
             told = {"name": run.folder.name, "config": config, **parts}
             lines[run.folder.name] = json.dumps(told, separators=(",", ":")) + "\n"
-    file.write_text("".join(line for _, line in sorted(lines.items())), encoding="utf-8")
+    text = "".join(line for _, line in sorted(lines.items())).encode()
+    file.write_bytes(gzip.compress(text, mtime=0) if file.suffix == ".gz" else text)
     return len(lines)
 
 
 def unpack(file: Path, folder: Path) -> int:
     """How many run folders were made; one that is there already stays as it is."""
     made = 0
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in _lines(file):
         kept = json.loads(line)
         run = folder / kept["name"]
         if (run / "summary.json").exists():
@@ -54,6 +58,25 @@ def unpack(file: Path, folder: Path) -> int:
     return made
 
 
+def pack_claims(folder: Path, files: Path) -> int:
+    """How many runs `files` holds of claims; those of `know-how-1f00/runs` are in `know-how-1f00.runs.jsonl.gz`."""
+    files.mkdir(parents=True, exist_ok=True)
+    places = sorted({summary.parent.parent for summary in folder.glob("*/*/*/summary.json")})
+    return sum(pack(place, files / f"{'.'.join(place.relative_to(folder).parts)}.jsonl.gz") for place in places)
+
+
+def unpack_claims(files: Path, folder: Path) -> int:
+    """How many run folders were made."""
+    return sum(unpack(file, folder.joinpath(*file.name.split(".")[:2])) for file in sorted(files.glob("*.jsonl.gz")))
+
+
+def _lines(file: Path) -> list[str]:
+    if not file.exists():
+        return []
+    data = file.read_bytes()
+    return (gzip.decompress(data) if file.suffix == ".gz" else data).decode().splitlines()
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,8 +86,10 @@ def main() -> None:
     args = parser.parse_args()
     if not args.source.exists():
         parser.error(f"{args.source}: no such file or folder")
+    one = (args.destination if args.action == "pack" else args.source).suffix in (".jsonl", ".gz")
+    actions = {"pack": pack if one else pack_claims, "unpack": unpack if one else unpack_claims}
     try:
-        count = (pack if args.action == "pack" else unpack)(args.source, args.destination)
+        count = actions[args.action](args.source, args.destination)
     except UserError as error:
         parser.error(str(error))
     print(f"{count} runs in {args.destination}" if args.action == "pack" else f"{count} runs unpacked")

@@ -22,7 +22,8 @@ from qladder.runners.claims import cards
 from qladder.runners.runs import find_runs
 from qladder.runners.stats import student_mean
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "adding-a-claim.md").read_text()
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "adding-a-claim.md").read_text()
 
 
 def block(kind: str) -> str:
@@ -77,6 +78,13 @@ def test_the_page_adds_a_claim(file: Path) -> None:
     assert "A table learns sooner with large steps" in page
     assert ">supported<" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    ledger = [sys.executable, str(ROOT / "benchmarks" / "ledger.py")]
+    subprocess.run([*ledger, "pack", "claims", "kept"], cwd=file.parent, check=True)
+    assert {p.name for p in (file.parent / "kept").iterdir()} == {
+        f"{place.name}.{x}.jsonl.gz" for x in ("runs", "tuning")
+    }
+    subprocess.run([*ledger, "unpack", "kept", "again"], cwd=file.parent, check=True)
+    assert json.loads(json.dumps(cards([str(file)], file.parent / "again")[0].to_json())) == card
 
     file.write_text(file.read_text().replace("delta = 0.05", "delta = 0.5"))  # the rule, after the runs
     (stale,) = cards([str(file)], file.parent / "claims")
