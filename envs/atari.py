@@ -85,7 +85,7 @@ class AtariEnv:
         shape: tuple[int, ...] = (RAM_SIZE,) if ram else (protocol.stack, protocol.screen, protocol.screen)
         if wrappers:
             seen = spaces.Box(0, 255, shape if ram else (1, *shape[1:]), np.uint8)
-            self._vector = WrappedGames(self._vector, seen, num_envs, 0 if ram else protocol.stack, wrappers)
+            self._vector = WrappedGames(id, self._vector, seen, num_envs, 0 if ram else protocol.stack, wrappers)
             shape = self._vector.shape
         self.spec = EnvSpec(
             id=id,

@@ -27,11 +27,10 @@ class Flicker(gymnasium.ObservationWrapper[Any, Any, Any]):
         if not isinstance(env.observation_space, gymnasium.spaces.Box):
             raise UserError(f"flicker: {env.observation_space} is no array")
         self._dark = dark
-        if not env.observation_space.contains(zeros := np.zeros_like(env.observation_space.sample())):
-            low, high = env.observation_space.low, env.observation_space.high
-            self.observation_space = gymnasium.spaces.Box(
-                np.minimum(low, zeros), np.maximum(high, zeros), dtype=env.observation_space.dtype.type
-            )
+        space, zeros = env.observation_space, np.zeros(env.observation_space.shape, env.observation_space.dtype)
+        if not space.contains(zeros):
+            low, high = np.minimum(space.low, zeros), np.maximum(space.high, zeros)
+            self.observation_space = gymnasium.spaces.Box(low, high, dtype=space.dtype.type)
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
         return np.zeros_like(observation) if self.np_random.random() < self._dark else observation

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -10,8 +11,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from qladder.envs.errors import UserError
+from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.envs.gym import wrapped
+from qladder.envs.reading import BROKEN, UnreadableError, flag, reader, real, told
 
 Env = gymnasium.Env[Any, Any]
 
@@ -50,9 +52,14 @@ class WrappedGames:
     Raises:
         UserError: no such wrapper, or one that turns frames into something else than frames of uint8; in `step`, one
             that plays by itself or ends an episode.
+        EnvironmentFaultError: in `reset` and `step`, a wrapper that raises, or shows or rewards what cannot be learnt
+            from.
     """
 
-    def __init__(self, games: Any, space: spaces.Box, num_envs: int, stack: int, wrappers: Sequence[str]) -> None:
+    def __init__(
+        self, id: str, games: Any, space: spaces.Box, num_envs: int, stack: int, wrappers: Sequence[str]
+    ) -> None:
+        self._id = id
         self.single_action_space = games.single_action_space
         self._games, self._stack = games, stack
         self._lanes = [Lane(space, int(games.single_action_space.n)) for _ in range(num_envs)]
@@ -65,6 +72,7 @@ class WrappedGames:
             raise UserError(
                 f"wrappers {list(wrappers)}: they show {found.shape[0]} frames at a time; Atari stacks them"
             )
+        self._read = reader(found)
         self.shape: tuple[int, ...] = (stack, *found.shape[1:]) if stack else found.shape
         self._obs: NDArray[np.uint8] = np.zeros((num_envs, *self.shape), np.uint8)
 
@@ -75,24 +83,39 @@ class WrappedGames:
         self._obs = self._obs.copy()
         for place, i in enumerate(np.flatnonzero(mask)):
             self._lanes[i].show(self._newest(obs[i]))
-            first, _ = self._envs[i].reset(seed=None if seed is None else int(seed[place]))
+            with self._faults(i):
+                first, _ = self._envs[i].reset(seed=None if seed is None else int(seed[place]))
+                first = self._read(first)
             self._obs[i] = 0
             self._obs[i, -len(first) :] = first
         return self._obs, info
 
     def step(self, action: NDArray[np.int64]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         obs, rewards, over, cut, info = self._games.step(action)
-        seen, told = [], []
+        seen: list[NDArray[np.uint8]] = []
+        given: list[float] = []
         for i, env in enumerate(self._envs):
             self._lanes[i].show(self._newest(obs[i]), (int(action[i]), float(rewards[i]), bool(over[i])))
-            newest, reward, terminated, truncated, _ = env.step(int(action[i]))
-            if terminated != over[i] or truncated:
-                raise UserError("a wrapper of an Atari game may not end an episode, or keep it from ending")
-            seen.append(newest)
-            told.append(float(reward))
-        latest = np.asarray(seen, np.uint8)
+            with self._faults(i):
+                newest, reward, terminated, truncated, _ = env.step(int(action[i]))
+                if flag("terminated", terminated) != over[i] or flag("truncated", truncated):
+                    raise UserError("a wrapper of an Atari game may not end an episode, or keep it from ending")
+                seen.append(self._read(newest))
+                given.append(real(reward))
+        latest = np.stack(seen)
         self._obs = np.concatenate([self._obs[:, 1:], latest], axis=1) if self._stack else latest
-        return self._obs, np.array(told), over, cut, info
+        return self._obs, np.array(given), over, cut, info
+
+    @contextmanager
+    def _faults(self, i: int) -> Iterator[None]:
+        """What comes from a wrapper, as errors that name the game."""
+        try:
+            yield
+        except UserError:
+            raise
+        except BROKEN as error:
+            what = str(error) if isinstance(error, UnreadableError) else f"a wrapper raised {told(error)}"
+            raise EnvironmentFaultError(f"{self._id}, game {i} in wrappers: {what}") from error
 
     def _newest(self, obs: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return obs[-1:] if self._stack else obs

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qladder.envs.atari import AtariEnv
-from qladder.envs.errors import UserError
+from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.envs.make import make_env
 from qladder.envs.protocol import Protocol
 from qladder.envs.spec import ResumableEnv, TimeStep
@@ -52,6 +52,12 @@ def own_wrappers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "    def step(self, action):\n"
         "        obs, reward, _, _, info = self.env.step(action)\n"
         "        return obs, reward, True, False, info\n"
+        "class Raises(gym.ObservationWrapper):\n"
+        "    def observation(self, observation): raise ValueError('no light')\n"
+        "class Endless(gym.RewardWrapper):\n"
+        "    def reward(self, reward): return float('inf')\n"
+        "class Cropped(gym.ObservationWrapper):\n"
+        "    def observation(self, observation): return observation[:, 1:]\n"
         "class Scribbles(gym.ObservationWrapper):\n"
         "    def observation(self, observation):\n"
         "        seen = observation.copy()\n"
@@ -72,6 +78,12 @@ def played(env: ResumableEnv, steps: int, first: int = 0) -> Iterator[TimeStep]:
     actions = np.random.default_rng(0).integers(env.spec.num_actions, size=(first + steps, env.spec.num_envs))
     for action in actions[first:]:
         yield env.step(action)
+
+
+def begun(env: AtariEnv) -> TimeStep:
+    """The first step."""
+    env.reset()
+    return next(played(env, 1))
 
 
 def newest(steps: list[TimeStep]) -> NDArray[np.uint8]:
@@ -196,3 +208,16 @@ def test_wrappers_may_not_play(wrapper: str) -> None:
     env.reset()
     with pytest.raises(UserError, match="a wrapper of an Atari game may"):
         list(played(env, 5))
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "said"),
+    [
+        ("Raises", "ALE/Klax-v5, game 0 in wrappers: a wrapper raised ValueError: no light"),
+        ("Endless", "ALE/Klax-v5, game 0 in wrappers: the reward is inf, not one finite number"),
+        ("Cropped", r"the observation has shape \(1, 83, 84\) instead of \(1, 84, 84\)"),
+    ],
+)
+def test_what_a_wrapper_does_wrong_is_named(wrapper: str, said: str) -> None:
+    with pytest.raises(EnvironmentFaultError, match=said):
+        begun(games(f"games_wrapped:{wrapper}"))
