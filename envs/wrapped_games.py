@@ -81,7 +81,7 @@ class WrappedGames:
         obs, info = self._games.reset(seed=seed, options=options)
         mask = np.ones(len(self._envs), np.bool_) if options is None else options["reset_mask"]
         self._obs = self._obs.copy()
-        for place, i in enumerate(np.flatnonzero(mask)):
+        for place, i in enumerate(np.flatnonzero(mask).tolist()):
             self._lanes[i].show(self._newest(obs[i]))
             with self._faults(i):
                 first, _ = self._envs[i].reset(seed=None if seed is None else int(seed[place]))
