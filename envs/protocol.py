@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -60,6 +60,13 @@ class Protocol:
     score: Literal["evaluation", "training"] = "evaluation"
     """Whether the score is taken from separate evaluation episodes or from training returns."""
     evaluation: Evaluation = field(default_factory=Evaluation)
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """All fields that move a score, by their names: `frame_skip`, `evaluation.epsilon`, ..."""
+        fields = {k: v for k, v in asdict(self).items() if k not in ("name", "version", "summary", "source")}
+        within = fields.pop("evaluation")
+        return {**fields, **{f"evaluation.{k}": v for k, v in within.items()}}
 
     @property
     def hash(self) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from qladder.envs.errors import UserError
+from qladder.runners.config import load_protocol, protocol_names
 from qladder.runners.runs import RunSummary
 
 
@@ -53,12 +56,36 @@ def scored(run: RunSummary) -> bool:
 
 
 def _refuse_mixed(env: str, runs: Iterable[RunSummary]) -> None:
-    protocols = {run.protocol.hash: f"{run.protocol} ({run.protocol.hash})" for run in runs}
-    if len(protocols) > 1:
+    one_of_each = {run.protocol.hash: run for run in runs}
+    if len(one_of_each) > 1:
+        made = sorted(one_of_each.values(), key=lambda run: str(run.protocol))
+        names = " and ".join(f"{run.protocol} ({run.protocol.hash})" for run in made)
         raise UserError(
-            f"runs of {env} were made under different protocols, {' and '.join(sorted(protocols.values()))}, "
-            "so their scores do not compare; leave some out, or ask for it with --mix-protocols"
+            f"runs of {env} were made under different protocols, {names}, so their scores do not compare"
+            f"{_differing([_rules(run) for run in made])}; leave some out, or ask for it with --mix-protocols"
         )
+
+
+def _rules(run: RunSummary) -> Mapping[str, Any] | None:
+    """Of the run's protocol, from its manifest or as they are shipped; None where neither tells."""
+    stamp = run.manifest.get("protocol")
+    rules = stamp.get("rules") if isinstance(stamp, dict) else None
+    if isinstance(rules, dict):
+        return rules
+    if run.protocol.name not in protocol_names():
+        return None
+    shipped = load_protocol(run.protocol.name)
+    return shipped.rules if shipped.hash == run.protocol.hash else None
+
+
+def _differing(rules: Sequence[Mapping[str, Any] | None]) -> str:
+    """In words, each rule that is not the same in all of them, with what it is in each."""
+    known = [each for each in rules if each is not None]
+    names = dict.fromkeys(name for each in known for name in each)
+    values = {name: [json.dumps(each.get(name), default=str) for each in known] for name in names}
+    told = [f"{name} ({', '.join(each)})" for name, each in values.items() if len(set(each)) > 1]
+    unknown = " (the rules of one are not known)" if len(known) < len(rules) else ""
+    return f": they differ in {', '.join(told)}{unknown}" if told else unknown
 
 
 def _label(run: RunSummary, beside: Sequence[RunSummary]) -> str:

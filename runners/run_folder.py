@@ -99,7 +99,7 @@ def identity(config: Config, device: str, threads: int, learner: str | None) -> 
         "agent": config.agent_name,
         "env": config.env.id,
         "seed": config.run.seed,
-        "protocol": protocol_stamp(config),
+        "protocol": {**protocol_stamp(config), "rules": config.protocol.rules},
         "settings_from": list(config.sources),
         "settings_hash": settings_hash(config),
         **rom,

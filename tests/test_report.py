@@ -10,6 +10,7 @@ from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -21,12 +22,14 @@ from qladder.envs.errors import UserError
 from qladder.runners import train
 from qladder.runners.axes import spread
 from qladder.runners.compare import compare
+from qladder.runners.config import load_protocol
 from qladder.runners.curves import CLOCKS, Clock, aggregate
 from qladder.runners.report import curves_figure, facts, write_report
 from qladder.runners.runs import find_runs
 from qladder.runners.settings import merge
 from qladder.runners.wording import duration, headline
 
+STAMP = ("name", "version", "hash")
 EVIL = "<script>alert(1)</script>"
 STEPS, FRAMES, UPDATES, SECONDS, PLAY = CLOCKS
 
@@ -263,6 +266,33 @@ def test_protocols_are_refused_or_labelled(tmp_path: Path) -> None:
         report(tmp_path)
     page = Page(report(tmp_path, mix_protocols=True))
     assert any(row[0] == "b [other v3 cccccc]" for row in page.rows if row)
+
+
+def test_rules_that_differ_are_named(tmp_path: Path) -> None:
+    """As they are shipped, or as a run's manifest tells them; what neither tells is not made up."""
+
+    def told(*stamps: dict[str, Any]) -> str:
+        place = tmp_path / str(len([*tmp_path.iterdir()]))
+        for i, stamp in enumerate(stamps):
+            run = write_run(place, f"agent {i}", "ALE/Pong-v5", 0, 1.0, protocol={k: stamp[k] for k in STAMP})
+            manifest = json.loads((run / "manifest.json").read_text())
+            (run / "manifest.json").write_text(json.dumps(manifest | {"protocol": stamp}))
+        with pytest.raises(UserError, match="different protocols") as refused:
+            report(place)
+        return str(refused.value)
+
+    nature, machado = (load_protocol(name) for name in ("nature-2015", "machado-2018"))
+    shipped = [{k: getattr(p, k) for k in STAMP} for p in (machado, nature)]
+    said = told(*shipped)
+    differing = {k for k in nature.rules if nature.rules[k] != machado.rules[k]}
+    assert {"sticky", "noop_max", "life_loss", "evaluation.episodes"} <= differing
+    assert set(re.findall(r"([a-z_.]+) \(", said.partition("differ in ")[2])) == differing
+    assert "sticky (0.25, 0.0)" in said
+    assert "not known" not in said
+    changed = replace(machado, frame_skip=5)  # somebody's own
+    own = {k: getattr(changed, k) for k in STAMP}
+    assert "they differ in frame_skip (4, 5); leave" in told(shipped[0], {**own, "rules": changed.rules})
+    assert "compare (the rules of one are not known); leave" in told(shipped[0], own)
 
 
 def test_the_report_goes_where_it_is_told(tmp_path: Path) -> None:

@@ -106,7 +106,9 @@ def test_the_run_folder_holds_what_it_should(tmp_path: Path) -> None:
     assert [p["agent_steps"] for p in summary["curve"]] == [300, 600, 900]
     assert summary["curve"][-1]["mean"] == result["evaluation"]["mean"] == np.mean(result["evaluation"]["returns"])
     assert manifest["exit_reason"] == "finished"
+    rules = manifest["protocol"].pop("rules")
     assert manifest["protocol"] == summary["protocol"]
+    assert (rules["frame_skip"], rules["evaluation.episodes"]) == (1, 100)
     assert not list(folder.rglob("*.pkl"))
 
 
