@@ -17,6 +17,7 @@ IDLE: Mapping[str, Idle] = {  # of those that do not wait for a key
     "Catch": 1,
     "Catch84": 1,
     "ShapeCatch": 1,
+    "Crossing": 1,
 }
 KEYS: Mapping[str, Mapping[str, int]] = {  # by the environment's id without its version
     "CartPole": {"left": 0, "right": 1},
@@ -26,6 +27,7 @@ KEYS: Mapping[str, Mapping[str, int]] = {  # by the environment's id without its
     "Catch": {"left": 0, "right": 2},
     "Catch84": {"left": 0, "right": 2},
     "ShapeCatch": {"left": 0, "right": 2},
+    "Crossing": {"down": 0, "up": 2},
     "FrozenLake": {"left": 0, "down": 1, "right": 2, "up": 3},
     "FrozenLake8x8": {"left": 0, "down": 1, "right": 2, "up": 3},
     "CliffWalking": {"up": 0, "right": 1, "down": 2, "left": 3},

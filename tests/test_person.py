@@ -51,6 +51,9 @@ def test_held_keys_are_actions() -> None:
     lake = keys_of("FrozenLake-v1", 4, load_protocol("toy-text"))
     assert [lake.action({key}) for key in ("left", "down", "right", "up")] == [0, 1, 2, 3]
     assert lake.idle == "wait"
+    crossing = keys_of("qladder/Crossing-v0", 3, load_protocol("classic"))
+    assert [crossing.action({key}) for key in ("down", "up", "left")] == [0, 2, None]
+    assert crossing.idle == 1
     other = keys_of("Mine-v0", 3, load_protocol("classic"))
     assert (other.action({"2"}), other.action({"3"}), other.idle) == (2, None, "wait")
 
