@@ -60,6 +60,8 @@ def claims(
             print(f"{stopped}: the runs under way are saved; the same command goes on", file=sys.stderr)
             sys.exit(STATUS[str(stopped)])
     shown = [card for card in cards(names, out) if card.runs or card.stale or name != "all"]
+    if not shown:
+        raise UserError(f"--out {out}: no claim has runs there; qladder claims run NAME --out {out}")
     report = write_claims(shown, out / "report.html")
     write_last(shown, out)
     if json:

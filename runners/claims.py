@@ -118,23 +118,25 @@ def cards(names: Sequence[str], out: Path = OUT) -> list[Card]:
 
 def list_claims(out: Path = OUT) -> list[dict[str, Any]]:
     """What there is: each claim, who said it, how many runs and agent steps it takes, and its last verdicts."""
-    last: Mapping[str, Any] = {}
-    try:
-        last = json.loads((out / LAST).read_text(encoding="utf-8"))
-    except (OSError, *DAMAGED):
-        last = {}
+    last = _last(out)
     return [_listed(load_claim(name), last) for name in claim_names()]
 
 
 def write_last(shown: Iterable[Card], out: Path = OUT) -> None:
-    """Keeps the verdicts for `list_claims`."""
-    write_json(
-        out / LAST,
-        {
-            card.claim.name: {"stamp": card.claim.stamp, "verdicts": {a.question.name: a.outcome for a in card.answers}}
-            for card in shown
-        },
-    )
+    """Keeps the verdicts for `list_claims`; those of other claims stay as they were."""
+    verdicts = {
+        card.claim.name: {"stamp": card.claim.stamp, "verdicts": {a.question.name: a.outcome for a in card.answers}}
+        for card in shown
+    }
+    write_json(out / LAST, {**_last(out), **verdicts})
+
+
+def _last(out: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((out / LAST).read_text(encoding="utf-8"))
+    except (OSError, *DAMAGED):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _listed(claim: Claim, last: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from qladder.envs.errors import UserError
 from qladder.runners.claim_file import Claim, claim_names, load_claim
 from qladder.runners.claim_report import formula
 from qladder.runners.claim_verdict import Answer, Measures, _found_with, answers, effect, measures
-from qladder.runners.claims import cards
+from qladder.runners.claims import cards, list_claims, write_last
 from qladder.runners.runs import find_runs
 from qladder.runners.stats import student_mean
 
@@ -285,3 +285,21 @@ def test_a_claim_that_has_just_begun_has_a_card(file: Path, claim: Claim, tmp_pa
     (tmp_path / f"early-bird-{claim.stamp}" / "tuning" / "large 0.1__FrozenLake-v1__s1000").mkdir(parents=True)
     (card,) = cards([str(file)], tmp_path)
     assert (card.answers[0].outcome, card.answers[0].missing, card.cost["runs"]) == ("undecided", 6, 0)
+
+
+def test_verdicts_of_other_claims_stay_known(tmp_path: Path) -> None:
+    for name in ("sorting", "depth"):
+        write_last(cards([name], tmp_path), tmp_path)
+    told = {row["name"]: set(row["verdicts"].values()) for row in list_claims(tmp_path)}
+    assert told["sorting"] == told["depth"] == {"undecided"}
+    assert told["memory"] == {"not run"}
+    (tmp_path / "verdicts.json").write_text("[]")
+    assert {verdict for row in list_claims(tmp_path) for verdict in row["verdicts"].values()} == {"not run"}
+
+
+def test_a_folder_without_claims_is_no_report(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "qladder.runners", "claims", "report", "--out", str(tmp_path / "typo")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no claim has runs there" in done.stderr
+    assert not (tmp_path / "typo").exists()
