@@ -137,7 +137,7 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str, 
     agent = policy.agent
     policy.reseed(seed, stream)
     num_envs = min(episodes, EVALUATION_ENVS) if agent.batched else 1
-    env = _environment(config, agent.batched, seed, stream, num_envs)
+    env = evaluation_environment(config, agent.batched, seed, stream, num_envs)
     try:
         obs = env.reset()
         predicted = policy.value(obs) if gamma is not None and policy.has_values else None
@@ -167,7 +167,8 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str, 
     return Played([r for row in returns for r in row], values)
 
 
-def _environment(config: Config, batched: bool, seed: int, stream: str, num_envs: int) -> ResumableEnv:
+def evaluation_environment(config: Config, batched: bool, seed: int, stream: str, num_envs: int) -> ResumableEnv:
+    """As the run's evaluations play it: without lost lives, with the evaluation's cap and arguments."""
     return make_env(
         config.env.id,
         config.protocol,
@@ -185,7 +186,7 @@ def check_evaluation(config: Config, spec: EnvSpec) -> None:
     """UserError where `env.eval_kwargs` make an environment that an agent of `spec` cannot play."""
     if not config.env.eval_kwargs:
         return
-    env = _environment(config, spec.batched, config.run.seed, "evaluation", 1)
+    env = evaluation_environment(config, spec.batched, config.run.seed, "evaluation", 1)
     env.close()
     for name in ("obs_shape", "obs_dtype", "num_states", "num_actions"):
         trained, asked = getattr(spec, name), getattr(env.spec, name)

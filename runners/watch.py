@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qladder.envs.errors import EnvironmentFaultError, UserError
-from qladder.envs.make import make_env
 from qladder.envs.seeding import integer
 from qladder.envs.spec import Env, TimeStep
 from qladder.runners.config import Config
-from qladder.runners.evaluation import Policy
+from qladder.runners.evaluation import Policy, evaluation_environment
 from qladder.runners.loading import load_run
 
 Picture = NDArray[np.uint8]  # [height, width, 3]
@@ -139,16 +138,7 @@ class Atari:
         from qladder.envs.atari import AtariScreen
 
         id, protocol, kwargs = config.env.id, config.protocol, config.env.evaluation_kwargs
-        self._game = make_env(
-            id,
-            protocol,
-            seed=seed,
-            stream=STREAM,
-            training=False,
-            batched=True,
-            kwargs=kwargs,
-            wrappers=config.env.wrappers,
-        )
+        self._game = evaluation_environment(config, True, seed, STREAM, 1)
         self._screen = AtariScreen(id, protocol, integer(seed, STREAM, 0), ram=bool(kwargs))
         self.env: Env = self
         self.spec = self._game.spec

@@ -16,6 +16,8 @@ from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.envs.make import make_env
 from qladder.envs.protocol import Protocol
 from qladder.envs.spec import ResumableEnv, TimeStep
+from qladder.runners.config import resolve
+from qladder.runners.watch import camera_of
 
 PLAIN = Protocol("plain", frame_skip=4, max_pool=True)
 FLICKER = "qladder.envs.flicker:flicker"
@@ -187,6 +189,19 @@ def test_a_resumed_game_flickers_on(kwargs: dict[str, Any]) -> None:
     for a, b in zip(rest, played(again, 60, first=70), strict=True):
         for expected, found in zip(a, b, strict=True):
             np.testing.assert_array_equal(expected, found)
+
+
+def test_whoever_watches_sees_the_bare_screen_and_the_agent_its_wrappers() -> None:
+    bare, wrapped = (
+        camera_of(resolve("dqn", "ALE/Pong-v5", {"env": {"wrappers": wrappers}}), True, 0, live=False)
+        for wrappers in ([], [PERMUTED])
+    )
+    first, seen = bare.reset()[0, -1], wrapped.reset()[0, -1]
+    assert (first != seen).any()
+    np.testing.assert_array_equal(np.sort(first, axis=None), np.sort(seen, axis=None))
+    np.testing.assert_array_equal(np.asarray(bare.start), np.asarray(wrapped.start))
+    bare.close()
+    wrapped.close()
 
 
 @pytest.mark.parametrize(
