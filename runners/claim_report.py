@@ -27,8 +27,9 @@ METRICS = {
 }
 RULE = (
     "Supported: the whole interval of the effect is above the smallest one that matters. Refuted: all of it is below, "
-    "so that no effect refutes too. Both are corrected for all questions of this page (Holm 1979), so that with a "
-    "probability of 95 % none is wrong; the intervals that are printed are 95 % each by itself."
+    "so that no effect refutes too. Both are corrected for the questions of a card (Holm 1979), so that with a "
+    "probability of 95 % none of a card is wrong, whatever else is on the page; a verdict that is not sure once all "
+    "questions of the page are corrected for says so. The intervals that are printed are 95 % each by itself."
 )
 
 
@@ -112,7 +113,8 @@ def _chip(answer: Answer, card: dict[str, Any]) -> Markup:
     if card["stale"]:
         return Markup('<span class="chip">stale</span>')
     kind = {"supported": "decided", "refuted": "refuted"}.get(answer.outcome, "")
-    return Markup('<span class="chip {}">{}</span>').format(kind, answer.outcome)
+    chip = Markup('<span class="chip {}">{}</span>').format(kind, answer.outcome)
+    return chip if answer.among_all else chip + Markup(' <span class="muted">in its card, not among all</span>')
 
 
 def _overview(cards: Sequence[Card]) -> str:

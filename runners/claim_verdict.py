@@ -40,6 +40,7 @@ class Answer:
 
     question: Question
     outcome: Outcome
+    among_all: bool  # so it is, were the questions of all claims that are judged beside it one family
     effect: float | None  # None without a seed that all arms have
     interval: Interval  # 95 %, by itself
     statistic: Literal["IQM", "mean"]
@@ -92,27 +93,44 @@ def effect(question: Question, claim: Claim, found: Measures) -> Effect | None:
 
 
 def answers(questions: Sequence[tuple[Claim, Question, Measures]], error: float = ERROR) -> list[Answer]:
-    """The verdicts of a report, of which, with this probability or less, a single one is wrong (Holm 1979).
+    """The verdicts of claims, of each of which, with this probability or less, a single one is wrong (Holm 1979).
 
     Supported: the whole interval is above delta. Refuted: all of it is below, so that no effect refutes too. A claim
-    that has fewer seeds than it asks for is undecided.
+    that has fewer seeds than it asks for is undecided. A claim's questions are one family, so that its verdicts are the
+    same whatever is judged beside it; `Answer.among_all` tells which also hold among all.
     """
     effects = [effect(question, claim, found) for claim, question, found in questions]
-    known = [i for i, e in enumerate(effects) if e is not None and _complete(e, questions[i][0])]
-    beyond = [_beyond(effects[i], questions[i][1].delta) for i in known]  # type: ignore[arg-type]
-    judged = dict(zip(known, corrected(beyond, 0.0, error), strict=True))
-    words: Mapping[str, Outcome] = {"better": "supported", "worse": "refuted"}
-    level = 1 - error / max(len(known), 1)
+    beyond = {
+        i: _beyond(e, questions[i][1].delta)
+        for i, e in enumerate(effects)
+        if e is not None and e.seeds >= questions[i][0].seeds
+    }
+    among_all = _outcomes(beyond, error)
+    outcomes: dict[int, Outcome] = {}
+    levels: dict[str, float] = {}
+    for name in {claim.name for claim, _, _ in questions}:
+        family = {i: more for i, more in beyond.items() if questions[i][0].name == name}
+        outcomes |= _outcomes(family, error)
+        levels[name] = 1 - error / max(len(family), 1)
     return [
-        _answer(claim, question, effects[i], words.get(judged.get(i, "undecided"), "undecided"), level)
+        _answer(claim, question, effects[i], outcomes.get(i), outcomes.get(i) == among_all.get(i), levels[claim.name])
         for i, (claim, question, _) in enumerate(questions)
     ]
 
 
-def _answer(claim: Claim, question: Question, found: Effect | None, outcome: Outcome, level: float) -> Answer:
+def _outcomes(beyond: Mapping[int, Estimate], error: float) -> dict[int, Outcome]:
+    """Of one family of questions."""
+    words: Mapping[str, Outcome] = {"better": "supported", "worse": "refuted"}
+    verdicts = corrected(list(beyond.values()), 0.0, error)
+    return {i: words.get(verdict, "undecided") for i, verdict in zip(beyond, verdicts, strict=True)}
+
+
+def _answer(
+    claim: Claim, question: Question, found: Effect | None, known: Outcome | None, among_all: bool, level: float
+) -> Answer:
     if found is None:
-        return Answer(question, "undecided", None, (None, None), "mean", 0, claim.seeds, None, None)
-    value, seeds = found.estimate.value, found.seeds
+        return Answer(question, "undecided", True, None, (None, None), "mean", 0, claim.seeds, None, None)
+    value, seeds, outcome = found.estimate.value, found.seeds, known or "undecided"
     decides = more = None
     if seeds > 1:
         decides = _found_with(seeds, level) * found.spread
@@ -123,16 +141,12 @@ def _answer(claim: Claim, question: Question, found: Effect | None, outcome: Out
             more = None if needed in (seeds, MOST + 1) else needed - seeds
     missing = max(claim.seeds - seeds, 0)
     interval = found.estimate.interval()
-    return Answer(question, outcome, value, interval, found.statistic, seeds, missing, decides, more)
+    return Answer(question, outcome, among_all, value, interval, found.statistic, seeds, missing, decides, more)
 
 
 def _found_with(seeds: int, level: float, power: float = 0.8) -> float:
     """How many spreads of one seed an effect must be, to be found so often with so many."""
     return (t_quantile(level, seeds - 1) + t_quantile(2 * power - 1, seeds - 1)) / math.sqrt(seeds)
-
-
-def _complete(found: Effect, claim: Claim) -> bool:
-    return found.seeds >= claim.seeds
 
 
 def _beyond(found: Effect, delta: float) -> Estimate:

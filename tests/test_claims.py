@@ -227,8 +227,8 @@ def test_outcomes(claim: Claim) -> None:
     assert judged(claim, [], []).missing == 6
 
 
-def test_verdicts_of_a_report_are_corrected(claim: Claim) -> None:
-    """One that is just sure alone is not sure among twenty others."""
+def test_verdicts_of_a_claim_are_corrected(claim: Claim) -> None:
+    """One that is just sure alone is not sure among twenty others, but is so whatever other claims are beside it."""
     pattern = np.array([-1.0, -0.6, -0.2, 0.2, 0.6, 1.0]) / 10
 
     def found(shift: float) -> Measures:
@@ -245,6 +245,19 @@ def test_verdicts_of_a_report_are_corrected(claim: Claim) -> None:
     assert edge > 0.06  # beyond delta by more than nothing
     assert outcomes(edge, *[0.05] * 20) == ["undecided"] * 21
     assert outcomes(edge + 0.3, *[0.05] * 20) == ["supported"] + ["undecided"] * 20
+
+    other = replace(claim, name="other")
+    beside = [(other, claim.question[0], found(0.05))] * 20
+    alone, among = answers([(claim, claim.question[0], found(edge)), *beside])[:2]
+    assert (alone.outcome, alone.among_all) == ("supported", False)
+    assert alone.decides == answers([(claim, claim.question[0], found(edge))])[0].decides
+    assert (among.outcome, among.among_all) == ("undecided", True)
+    interleaved = answers([beside[0], (claim, claim.question[0], found(edge + 0.3)), beside[1]])
+    assert [(a.outcome, a.among_all) for a in interleaved] == [
+        ("undecided", True),
+        ("supported", True),
+        ("undecided", True),
+    ]
 
 
 def test_measures_are_areas_between_random_play_and_the_mark(claim: Claim, tmp_path: Path) -> None:
