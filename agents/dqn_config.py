@@ -21,6 +21,8 @@ class DQNConfig(LearningConfig):
     learner: Literal["auto", "eager", "cpu-bf16", "cuda-graph"] = "auto"
     """Arithmetic of the updates; auto: the fastest that the machine can do. `cpu-bf16` is for the Nature CNN,
     `cuda-graph` for a GPU and Adam, without noise, implicit quantiles, or a prioritised or compressed replay."""
+    huber_delta: Annotated[float, Gt(0)] = 1.0
+    """Where Huber's loss turns from square to linear; of quantiles, kappa. For returns far above 1."""
     munchausen: bool = False
     """A softmax policy instead of the greedy one, a share of its log-probability as reward (Vieillard et al. 2020)."""
     munchausen_scale: Annotated[float, Ge(0), Le(1)] = 0.9
@@ -72,6 +74,14 @@ def check_parts(config: DQNConfig, replay: ReplayConfig) -> None:
         (
             (config.stress == "none") != (config.stress_size == 0),
             f"agent.stress = '{config.stress}' with agent.stress_size = {config.stress_size:g}: both or neither",
+        ),
+        (
+            config.huber_delta != 1 and kind == "categorical",
+            f"agent.huber_delta = {config.huber_delta:g} with agent.distribution = 'categorical': its loss is another",
+        ),
+        (
+            config.huber_delta != 1 and kind == "mean" and config.loss == "mse",
+            f"agent.huber_delta = {config.huber_delta:g} with agent.loss = 'mse': squares have no bend",
         ),
         (
             config.loss == "mse" and "quantile" in kind,

@@ -39,10 +39,10 @@ class Values(Protocol):
 
 
 class Mean:
-    """The expected return, K = 1, by Huber's loss (delta 1) or half the squared error."""
+    """The expected return, K = 1, by Huber's loss or half the squared error."""
 
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
+    def __init__(self, kind: str, delta: float = 1.0) -> None:
+        self._kind, self._delta = kind, delta
 
     def mean(self, out: Tensor) -> Tensor:
         return out[..., 0]
@@ -52,7 +52,7 @@ class Mean:
 
     def loss(self, out: Tensor, target: Tensor, fractions: Tensor | None) -> Loss:
         td = (target - out)[:, 0]
-        loss = huber(td) if self._kind == "huber" else td.square() / 2
+        loss = huber(td, self._delta) if self._kind == "huber" else td.square() / 2
         return Loss(loss, td, td.abs())
 
 
@@ -83,6 +83,9 @@ class Categorical:
 class Quantiles:
     """Quantiles at K fractions, by Huber's quantile regression (Dabney et al. 2018a, eq. 9-10; 2018b, eq. 3)."""
 
+    def __init__(self, kappa: float = 1.0) -> None:
+        self._kappa = kappa
+
     def mean(self, out: Tensor) -> Tensor:
         return out.mean(-1)
 
@@ -95,22 +98,23 @@ class Quantiles:
         td = target[:, None, :] - out[:, :, None]  # [B, K, K']
         weight = (fractions[:, :, None] - (td.detach() < 0).to(out.dtype)).abs()
         mean_td = target.mean(1) - out.detach().mean(1)
-        return Loss((weight * huber(td)).mean(2).sum(1), mean_td, mean_td.abs())
+        loss = (weight * huber(td, self._kappa)).mean(2).sum(1) / self._kappa
+        return Loss(loss, mean_td, mean_td.abs())
 
 
 def make_values(config: DQNConfig, device: torch.device) -> Values:
     """What `config.distribution` names."""
     if config.distribution == "mean":
-        return Mean(config.loss)
+        return Mean(config.loss, config.huber_delta)
     if config.distribution == "categorical":
         assert config.support is not None
         return Categorical(config.support, config.atoms, device)
-    return Quantiles()
+    return Quantiles(config.huber_delta)
 
 
-def huber(error: Tensor) -> Tensor:
-    """Half the square up to 1, linear beyond; of any shape."""
-    return nn.functional.huber_loss(error, error.new_zeros(()).expand_as(error), reduction="none")
+def huber(error: Tensor, delta: float = 1.0) -> Tensor:
+    """Half the square up to `delta`, linear beyond; of any shape."""
+    return nn.functional.huber_loss(error, error.new_zeros(()).expand_as(error), reduction="none", delta=delta)
 
 
 def midpoints(count: int, device: torch.device) -> Tensor:

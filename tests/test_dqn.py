@@ -16,10 +16,11 @@ import torch
 from learning import trained
 
 from qladder.agents.dqn import DQN
+from qladder.agents.dqn_config import DQNConfig
 from qladder.agents.exploration import Exploration
 from qladder.agents.optimizers import CentredRMSProp, make_optimizer
 from qladder.agents.td import greedy, of_action
-from qladder.agents.values import Mean
+from qladder.agents.values import Mean, make_values
 from qladder.envs.errors import DivergedError
 from qladder.envs.mdp import optimal_values
 from qladder.replay.types import Step
@@ -62,6 +63,15 @@ def test_huber_gradient_is_the_clipped_td_error_over_the_batch() -> None:
     assert loss.tolist() == [2.5, 0.125]
     assert q.grad is not None
     assert q.grad.tolist() == [[0.0, -0.5], [0.25, 0.0]]
+
+
+def test_huber_bends_where_it_is_told_to() -> None:
+    loss = Mean("huber", 2.0).loss(torch.tensor([[0.0], [0.0]]), torch.tensor([[1.5], [-5.0]]), None).loss
+    assert loss.tolist() == [1.125, 8.0]
+    config = resolve("dqn", "Acrobot-v1", {"agent": {"huber_delta": 2.0}}).agent
+    assert isinstance(config, DQNConfig)
+    told = make_values(config, torch.device("cpu")).loss(torch.tensor([[0.0]]), torch.tensor([[-5.0]]), None)
+    assert told.loss.tolist() == [8.0]
 
 
 def test_mse_is_half_the_square() -> None:

@@ -320,6 +320,8 @@ def test_priorities_are_the_latest_errors() -> None:
         ("noisy-dqn", {"agent": {"explore_power": 2.0}}, r"agent\.noisy with agent\.explore_power"),
         ("dqn", {"agent": {"distribution": "categorical", "loss": "huber"}}, "categorical' without agent.support"),
         ("c51", {"agent": {"support": [1.0, -1.0]}}, r"agent\.support = \(1\.0, -1\.0\): the lowest return first"),
+        ("dqn", {"agent": {"huber_delta": 2.0}}, r"agent\.huber_delta = 2 with agent\.loss = 'mse'"),
+        ("c51", {"agent": {"huber_delta": 2.0}}, r"agent\.huber_delta = 2 with agent\.distribution = 'categorical'"),
         ("qr-dqn", {"agent": {"loss": "mse"}}, r"agent\.loss = 'mse' with agent\.distribution = 'quantile'"),
     ],
 )

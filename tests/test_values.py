@@ -98,20 +98,21 @@ def test_cross_entropy_bears_what_is_all_but_impossible() -> None:
     assert out.grad[0].tolist() == pytest.approx([0.5, 0, -0.5, 0, 0])
 
 
+@pytest.mark.parametrize("kappa", [1.0, 2.5])
 @pytest.mark.parametrize("random_fractions", [False, True])
-def test_quantile_regression_is_the_naive_double_loop(random_fractions: bool) -> None:
+def test_quantile_regression_is_the_naive_double_loop(random_fractions: bool, kappa: float) -> None:
     generator = torch.Generator().manual_seed(3)
     out, target = torch.randn(6, 4, generator=generator) * 2, torch.randn(6, 3, generator=generator) * 2
     fractions = torch.rand(6, 4, generator=generator) if random_fractions else None
-    found = Quantiles().loss(out, target, fractions)
+    found = Quantiles(kappa).loss(out, target, fractions)
     for b in range(6):
         total = 0.0
         for i in range(4):
             tau = float(fractions[b, i]) if fractions is not None else (i + 0.5) / 4
             for j in range(3):
                 u = float(target[b, j] - out[b, i])
-                huber = u * u / 2 if abs(u) <= 1 else abs(u) - 0.5
-                total += abs(tau - (u < 0)) * huber / 3
+                huber = u * u / 2 if abs(u) <= kappa else kappa * (abs(u) - kappa / 2)
+                total += abs(tau - (u < 0)) * huber / kappa / 3
         assert float(found.loss[b]) == pytest.approx(total, rel=1e-5)
         assert float(found.td[b]) == pytest.approx(float(target[b].mean() - out[b].mean()), abs=1e-6)
     assert torch.equal(found.surprise, found.td.abs())
