@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,36 +18,19 @@ from qladder.agents.fit import finite_actions
 from qladder.agents.graph import ROWS, GraphedUpdates, GraphOfArray
 from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers, largest
 from qladder.agents.learner import choose_learner
-from qladder.agents.networks import QNetwork, q_network
+from qladder.agents.networks import q_network
+from qladder.agents.objective import Learned, Objective
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
 from qladder.agents.probe import dummy_batch, probe
 from qladder.agents.schedules import Clocks
 from qladder.agents.stress import make_stress
-from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
-from qladder.agents.values import Target, make_values, midpoints
+from qladder.agents.values import midpoints
 from qladder.envs.seeding import generator, integer
 from qladder.replay.frames import FrameReplay, ReplayConfig
 from qladder.replay.types import Batch
 
 FIELDS = ("obs", "next_obs", "action", "reward", "discount", "weight")  # of a batch
 TOGETHER = 4  # updates whose targets are computed at once; more would not fit into a CPU's caches
-
-
-class Learned(NamedTuple):
-    """What an update computed; in a graph, until the next one."""
-
-    loss: Tensor  # mean over the batch, weighted
-    q: Tensor  # [B, A]
-    td: Tensor  # [B]
-    target: Tensor  # [B, K]
-    reward: Tensor  # [B]
-    surprise: Tensor  # [B]
-    overflow: Tensor | None  # share of the targets' probability that the support cannot tell
-
-    @property
-    def ranges(self) -> dict[str, Tensor]:
-        """What to tell where the loss is not finite."""
-        return {"reward": self.reward, "target": self.target, "Q": self.q.detach()}
 
 
 class DQN:
@@ -66,7 +49,6 @@ class DQN:
         self._replay = FrameReplay(replay, spec, config.gamma, generator(seed, "replay"), device)
         self._batch_size = replay.batch_size
         self._enough = replay.window * spec.num_envs  # in the replay, for a transition to be complete
-        self._values = make_values(config, self._device)
         self._explore = Exploration(spec.num_envs, self._num_actions, config.explore_power, generator(seed, "explore"))
         weights = torch.Generator().manual_seed(integer(seed, "network"))
         self._online, self._target = (
@@ -76,6 +58,7 @@ class DQN:
         self._target.requires_grad_(False)
         self._median = midpoints(1, self._device)[None] if config.distribution == "implicit-quantile" else None
         self._draws = torch.Generator().manual_seed(integer(seed, "draws"))  # noise and fractions
+        self._objective = Objective(config, self._online, self._target, self._draws, self._device)
         self._stress = make_stress(config, spec, integer(seed, "stress"))
         self.learner = choose_learner(config, self._online, spec, self._device, replay)
         if self.learner == "cpu-bf16":
@@ -130,7 +113,7 @@ class DQN:
 
         def see(some: Batch) -> Learned:
             self._draws.set_state(draws)
-            return self._computed(*self._tensors(some))
+            return self._objective(*self._tensors(some))
 
         probe(see, self._online, self._target, batch, others)
         self._draws.set_state(draws)
@@ -142,10 +125,10 @@ class DQN:
         told = self._tensors(batch)
         obs, reward = told[0], told[3]
         with self._online.exact(), self._target.exact():
-            learned = self._computed(*told)
+            learned = self._objective(*told)
             check_finite(learned.loss, self._updates, learned.ranges)
             with torch.no_grad():
-                q, target_q = self._q(self._online, obs), self._q(self._target, obs)
+                q, target_q = self._objective.q(self._online, obs), self._objective.q(self._target, obs)
             signs = {
                 **errors(learned.td.detach()),
                 **largest(q, reward),
@@ -163,7 +146,7 @@ class DQN:
         with torch.inference_mode():
             if quiet:
                 self._online.eval()
-            q = self._q(self._online, self._tensor(obs))
+            q = self._objective.q(self._online, self._tensor(obs))
             if quiet:
                 self._online.train()
         return q
@@ -202,11 +185,12 @@ class DQN:
         """Greedy, under the stress of an evaluation where there is any."""
         if self._stress is None:
             return self._greedy(obs)
-        return self._stress.greedy(self._online, partial(self._q, self._online), self._tensor(obs)).cpu().numpy()
+        q = partial(self._objective.q, self._online)
+        return self._stress.greedy(self._online, q, self._tensor(obs)).cpu().numpy()
 
     @torch.no_grad()
     def _best(self, obs: Tensor) -> Tensor:
-        return self._q(self._online, obs).argmax(1)
+        return self._objective.q(self._online, obs).argmax(1)
 
     def _together(self, left: int) -> int:
         """How many of the updates that are `left` can be drawn at once, with their targets: none changes another's."""
@@ -229,7 +213,7 @@ class DQN:
             self._target.resample(self._draws)
         batch = self._replay.sample(updates * self._batch_size, self._config.importance(self.clocks))
         obs, next_obs, action, reward, discount, weight = self._tensors(batch)
-        target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
+        target, overflow = self._objective.target(obs, next_obs, action, reward, discount)
         for start in range(0, len(target), self._batch_size):
             rows = slice(start, start + self._batch_size)
             taken = partial(self._fit, obs[rows], action[rows], reward[rows], weight[rows], target[rows], overflow)
@@ -254,75 +238,16 @@ class DQN:
         self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
     ) -> Learned:
         """An update of transitions `[B]`."""
-        target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
+        target, overflow = self._objective.target(obs, next_obs, action, reward, discount)
         return self._fit(obs, action, reward, weight, target, overflow)
-
-    def _computed(
-        self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
-    ) -> Learned:
-        """What an update would compute; nothing moves."""
-        target, overflow = self._bootstrap(obs, next_obs, action, reward, discount)
-        return self._loss(obs, action, reward, weight, target, overflow)
 
     def _fit(
         self, obs: Tensor, action: Tensor, reward: Tensor, weight: Tensor, target: Tensor, overflow: Tensor | None
     ) -> Learned:
-        learned = self._loss(obs, action, reward, weight, target, overflow)
+        learned = self._objective.loss(obs, action, reward, weight, target, overflow)
         descend(learned.loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
         self._online.refresh()
         return learned
-
-    def _loss(
-        self, obs: Tensor, action: Tensor, reward: Tensor, weight: Tensor, target: Tensor, overflow: Tensor | None
-    ) -> Learned:
-        fractions = self._fractions(len(obs))
-        out = self._online(obs, fractions)
-        loss, td, surprise = self._values.loss(of_action(out, action), target, fractions)
-        mean_loss = (weight * loss).mean()
-        return Learned(mean_loss, self._values.mean(out), td, target, reward, surprise, overflow)
-
-    @torch.no_grad()
-    def _bootstrap(self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor) -> Target:
-        config = self._config
-        fractions = self._fractions(len(obs))
-        features = self._target.trunk(next_obs)
-        out = self._target.head(features, fractions)
-        if config.double:
-            next_q = self._q(self._online, next_obs)
-        else:
-            next_q = self._values.mean(out) if fractions is None else self._q_of(self._target, features)
-        if config.munchausen:
-            policy = softmax(next_q, config.munchausen_temperature)
-            reward = munchausen_reward(
-                reward,
-                discount,
-                self._q(self._target, obs),
-                action,
-                next_q,
-                scale=config.munchausen_scale,
-                temperature=config.munchausen_temperature,
-                floor=config.munchausen_floor,
-            )
-        else:
-            policy = greedy(next_q)
-        return self._values.target(out, policy, reward, discount)
-
-    def _q(self, network: QNetwork, obs: Tensor) -> Tensor:
-        """Action values `[B, A]`."""
-        return self._q_of(network, network.trunk(obs))
-
-    def _q_of(self, network: QNetwork, features: Tensor) -> Tensor:
-        """Action values `[B, A]` of features; of implicit quantiles, the mean at evenly spread fractions."""
-        fractions = None
-        if self._config.distribution == "implicit-quantile":
-            fractions = midpoints(self._config.act_fractions, self._device)[None]
-        return self._values.mean(network.head(features, fractions))
-
-    def _fractions(self, batch: int) -> Tensor | None:
-        """Random ones `[B, K]` for an update of implicit quantiles."""
-        if self._config.distribution != "implicit-quantile":
-            return None
-        return torch.rand(batch, self._config.atoms, generator=self._draws).to(self._device)
 
     def _set_rate(self, rate: float) -> None:
         if self._graphed is not None:

@@ -70,8 +70,8 @@ def claims(
         for card in shown:
             for answer in card.answers:
                 outcome = "stale" if card.stale else answer.outcome
-                outcome += "" if card.stale or answer.among_all else " (not among all questions shown)"
-                print(f"{card.claim.name}, {answer.question.name}: {outcome}: {answer.question.sentence}")
+                mark = "" if card.stale or answer.among_all else " (not among all questions shown)"
+                print(f"{card.claim.name}, {answer.question.name}: {outcome}{mark}: {answer.question.sentence}")
         for line in failed:
             print(f"failed: {line}")
         print(f"report: {report}")

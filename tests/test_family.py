@@ -94,7 +94,7 @@ def test_the_double_target_takes_the_targets_value_of_the_onlines_choice(
                 parameter.zero_()
             network.head.outputs[0].bias.copy_(torch.tensor(biases)[:, : len(values)].flatten())  # type: ignore[operator]
     states, reward, discount = torch.tensor([1, 2]), torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.0])
-    found, _ = agent._bootstrap(states, states, torch.tensor([0, 0]), reward, discount)
+    found, _ = agent._objective.target(states, states, torch.tensor([0, 0]), reward, discount)
     chosen = values if double else [10.0, 20.0][: len(values)]
     assert found.tolist() == [[1.0 + 0.5 * value for value in chosen], [3.0] * len(values)]
 
@@ -106,7 +106,7 @@ def test_munchausens_policies_are_both_the_target_networks() -> None:
     assert (online - q).abs().max() > 0.3
     obs, action, next_obs = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([1, 1])
     reward, discount = torch.tensor([0.5, 1.0]), torch.tensor([GAMMA, 0.0])
-    found, _ = agent._bootstrap(obs, next_obs, action, reward, discount)
+    found, _ = agent._objective.target(obs, next_obs, action, reward, discount)
     log_pi = (q / 0.1).log_softmax(1)
     soft = (log_pi.exp() * (q - 0.1 * log_pi)).sum(1)
     expected = reward + 0.9 * (0.1 * log_pi[obs, action]).clamp(-1, 0) + discount * soft[next_obs]

@@ -39,7 +39,7 @@ def seen_by(stress: Stress, agent: DQN, obs: Tensor) -> Tensor:
 
     def q(x: Tensor) -> Tensor:
         asked.append(x.detach().clone())
-        return agent._q(agent._online, x)
+        return agent._objective.q(agent._online, x)
 
     stress.greedy(agent._online, q, obs)
     return asked[-1]
@@ -74,7 +74,7 @@ def test_a_share_of_the_weights_is_gone_while_it_is_asked_and_back_afterwards(ki
 
     def q(x: Tensor) -> Tensor:
         inside.extend(p.detach().clone() for p in agent._online.parameters())
-        return agent._q(agent._online, x)
+        return agent._objective.q(agent._online, x)
 
     Stress(kind, 0.3, 0).greedy(agent._online, q, torch.from_numpy(pictures(2)))
     weights = [(old.flatten(), new.flatten()) for old, new in zip(before, inside, strict=True) if old.dim() > 1]
@@ -94,7 +94,7 @@ def test_weights_that_were_trained_on_are_changed_anew() -> None:
 
     def q(x: Tensor) -> Tensor:
         seen.append([p.detach().clone() for p in agent._online.parameters()])
-        return agent._q(agent._online, x)
+        return agent._objective.q(agent._online, x)
 
     for factor in (1.0, 1.0, 2.0):
         with torch.no_grad():

@@ -1,0 +1,107 @@
+"""What DQN and its relatives minimise: how far the online network is from a target that the frozen one sets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from qladder.agents.dqn_config import DQNConfig
+from qladder.agents.networks import QNetwork
+from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
+from qladder.agents.values import Target, make_values, midpoints
+
+
+class Learned(NamedTuple):
+    """What an update computed; in a graph, until the next one."""
+
+    loss: Tensor  # mean over the batch, weighted
+    q: Tensor  # [B, A]
+    td: Tensor  # [B]
+    target: Tensor  # [B, K]
+    reward: Tensor  # [B]
+    surprise: Tensor  # [B]
+    overflow: Tensor | None  # share of the targets' probability that the support cannot tell
+
+    @property
+    def ranges(self) -> dict[str, Tensor]:
+        """What to tell where the loss is not finite."""
+        return {"reward": self.reward, "target": self.target, "Q": self.q.detach()}
+
+
+class Objective:
+    """The loss of transitions `[B]`, by Watkins' target or what its relatives put in its place."""
+
+    def __init__(
+        self, config: DQNConfig, online: QNetwork, target: QNetwork, draws: torch.Generator, device: torch.device
+    ) -> None:
+        """`draws`: where random fractions of implicit quantiles come from."""
+        self._config, self._online, self._target = config, online, target
+        self._values = make_values(config, device)
+        self._draws, self._device = draws, device
+
+    def __call__(
+        self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
+    ) -> Learned:
+        """What an update would compute; nothing moves."""
+        target, overflow = self.target(obs, next_obs, action, reward, discount)
+        return self.loss(obs, action, reward, weight, target, overflow)
+
+    @torch.no_grad()
+    def target(self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor) -> Target:
+        """The reward and the discounted return of the frozen network's best next action.
+
+        Double: of the one that is the online network's best (van Hasselt et al. 2016). Munchausen: of a soft policy's,
+        with a share of its log-probability as reward (Vieillard et al. 2020).
+        """
+        config = self._config
+        fractions = self._fractions(len(obs))
+        features = self._target.trunk(next_obs)
+        out = self._target.head(features, fractions)
+        if config.double:
+            next_q = self.q(self._online, next_obs)
+        else:
+            next_q = self._values.mean(out) if fractions is None else self._q_of(self._target, features)
+        if config.munchausen:
+            policy = softmax(next_q, config.munchausen_temperature)
+            reward = munchausen_reward(
+                reward,
+                discount,
+                self.q(self._target, obs),
+                action,
+                next_q,
+                scale=config.munchausen_scale,
+                temperature=config.munchausen_temperature,
+                floor=config.munchausen_floor,
+            )
+        else:
+            policy = greedy(next_q)
+        return self._values.target(out, policy, reward, discount)
+
+    def loss(
+        self, obs: Tensor, action: Tensor, reward: Tensor, weight: Tensor, target: Tensor, overflow: Tensor | None
+    ) -> Learned:
+        """How far the online network is from targets `[B, K]`, weighted and averaged; `overflow` is passed on."""
+        fractions = self._fractions(len(obs))
+        out = self._online(obs, fractions)
+        loss, td, surprise = self._values.loss(of_action(out, action), target, fractions)
+        mean_loss = (weight * loss).mean()
+        return Learned(mean_loss, self._values.mean(out), td, target, reward, surprise, overflow)
+
+    def q(self, network: QNetwork, obs: Tensor) -> Tensor:
+        """Action values `[B, A]`."""
+        return self._q_of(network, network.trunk(obs))
+
+    def _q_of(self, network: QNetwork, features: Tensor) -> Tensor:
+        """Action values `[B, A]` of features; of implicit quantiles, the mean at evenly spread fractions."""
+        fractions = None
+        if self._config.distribution == "implicit-quantile":
+            fractions = midpoints(self._config.act_fractions, self._device)[None]
+        return self._values.mean(network.head(features, fractions))
+
+    def _fractions(self, batch: int) -> Tensor | None:
+        """Random ones `[B, K]` for an update of implicit quantiles."""
+        if self._config.distribution != "implicit-quantile":
+            return None
+        return torch.rand(batch, self._config.atoms, generator=self._draws).to(self._device)
