@@ -38,9 +38,9 @@ from qladder.runners.progress import say
 from qladder.runners.run_folder import provenance, write_json
 
 FILES = {
-    "agents/dqn.py", "agents/objective.py", "agents/values.py", "agents/td.py", "agents/layers.py", "agents/networks.py",
-    "agents/descent.py",
-    "agents/optimizers.py", "agents/exploration.py", "agents/schedules.py", "replay/frames.py", "replay/ring.py",
+    "agents/dqn.py", "agents/objective.py", "agents/values.py", "agents/td.py", "agents/layers.py",
+    "agents/networks.py", "agents/descent.py", "agents/optimizers.py", "agents/exploration.py", "agents/schedules.py",
+    "replay/frames.py", "replay/ring.py",
     "replay/recorder.py", "replay/returns.py", "replay/priorities.py", "replay/store.py",
 }  # fmt: skip
 PROBE = "tests/test_probe.py::test_agents_pass_and_nothing_of_them_changes"
