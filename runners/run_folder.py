@@ -69,8 +69,8 @@ def settings_hash(config: Config) -> str:
 
 def has_settings(path: Path, config: Config) -> bool:
     """Whether the run in `path` shares these settings; what its version did not know counts as at its default."""
-    parts = {"agent": config.agent, "run": config.run, **({} if config.replay is None else {"replay": config.replay})}
-    unsaid = {name: defaults(type(part)) for name, part in parts.items()}
+    parts = {"env": config.env, "agent": config.agent, "replay": config.replay, "run": config.run}
+    unsaid = {name: defaults(type(part)) for name, part in parts.items() if part is not None}
     return _shared(merge(unsaid, read_toml(path / "config.toml"))) == _shared(config.table())
 
 
