@@ -194,7 +194,8 @@ def load_protocol(name: str) -> Protocol:
 def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: Path | None = None) -> Config:
     """The settings of a run: class defaults < agent < family < environment < `file` < `flags`.
 
-    `file` may be the bare name of one of `configs/presets`.
+    `file` may be the bare name of one of `configs/presets`. A run's own says all that its version knew: what it does
+    not say is as the class has it, whatever has come to stand between since.
 
     Raises:
         UserError: an unknown agent, protocol or field, or a value that does not fit.
@@ -207,7 +208,7 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
         raise UserError("train needs AGENT and ENV, e.g. qladder train q-learning FrozenLake-v1")
     flags = _sections(flags, "flags")
     entry, family = agent_entry(agent), family_of(env, merge(own, flags).get("env", {}).get("kwargs"))
-    layers, sources = _shipped(entry, family, env)
+    layers, sources = ([], []) if _of_run(file) else _shipped(entry, family, env)
     if file is not None:
         sources.append(str(file))
     for section, field_name in (("agent", "name"), ("env", "id")):
@@ -246,6 +247,11 @@ def settings_file(file: Path) -> Path:
     if not file.exists():
         raise UserError(f"--config {file}: there is no such file, nor preset{nearest(str(file), names)}")
     return file
+
+
+def _of_run(file: Path | None) -> bool:
+    """Whether these are the settings that a run has written down."""
+    return file is not None and file.name == "config.toml" and (file.parent / "manifest.json").exists()
 
 
 def settings_class_of(entry: AgentEntry) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from qladder.agents.schedules import Clocks, Probability
 from qladder.envs.errors import UserError
 from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
-from qladder.runners.run_folder import settings_hash
+from qladder.runners.run_folder import settings_hash, write_config
 from qladder.runners.settings import merge, parse_flags, read_toml
 from qladder.runners.suite_file import load_suite
 
@@ -52,6 +52,20 @@ def test_a_resolved_table_resolves_to_itself(tmp_path: Path) -> None:
     again = resolve(None, None, {}, file)
     assert again.table() == config.table()
     assert (again.agent, again.replay, again.run, again.env) == (config.agent, config.replay, config.run, config.env)
+
+
+def test_what_the_settings_of_a_run_do_not_say_is_as_the_class_has_it(tmp_path: Path) -> None:
+    """A run of a version that did not know a setting was without what has come to be shipped for it since."""
+    config = resolve("iqn", "CartPole-v1", {"agent": {"gamma": 0.9}})
+    assert config.agent.huber_delta == 10.0
+    write_config(tmp_path, config)
+    file = tmp_path / "config.toml"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(line for line in lines if not line.startswith("huber_delta")))
+    assert resolve(None, None, {}, file).agent.huber_delta == 10.0  # yours, which says what it likes to
+    (tmp_path / "manifest.json").write_text("{}")
+    told = resolve(None, None, {}, file)
+    assert (told.agent.huber_delta, told.agent.gamma, told.sources) == (1.0, 0.9, (str(file),))
 
 
 def test_an_unknown_part_gets_the_nearest_name() -> None:
