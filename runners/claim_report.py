@@ -113,8 +113,7 @@ def _chip(answer: Answer, card: dict[str, Any]) -> Markup:
     if card["stale"]:
         return Markup('<span class="chip">stale</span>')
     kind = {"supported": "decided", "refuted": "refuted"}.get(answer.outcome, "")
-    chip = Markup('<span class="chip {}">{}</span>').format(kind, answer.outcome)
-    return chip if answer.among_all else chip + Markup(' <span class="muted">in its card, not among all</span>')
+    return Markup('<span class="chip {}">{}</span>').format(kind, answer.outcome)
 
 
 def _overview(cards: Sequence[Card]) -> str:
