@@ -107,10 +107,6 @@ def check_network(name: str, config: NetworkConfig, obs_shape: tuple[int, ...]) 
         wrong.append((too_many, f"{told}: its last map has only {last.height} x {last.width} cells"))
     wrong += [
         (
-            config.begin_std is not None and config.distribution != "categorical",
-            f"agent.begin_std with agent.distribution = '{config.distribution}': it is for categorical ones",
-        ),
-        (
             config.width > 1 and name != "impala",
             f"agent.width = {config.width} with agent.network = '{name}': only impala has widths",
         ),
