@@ -201,12 +201,12 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
         UserError: an unknown agent, protocol or field, or a value that does not fit.
     """
     file = None if file is None else settings_file(file)
-    own = {} if file is None else _sections({k: v for k, v in read_toml(file).items() if k != "summary"}, str(file))
+    own = {} if file is None else sections({k: v for k, v in read_toml(file).items() if k != "summary"}, str(file))
     agent = agent or own.get("agent", {}).get("name")
     env = env or own.get("env", {}).get("id")
     if agent is None or env is None:
         raise UserError("train needs AGENT and ENV, e.g. qladder train q-learning FrozenLake-v1")
-    flags = _sections(flags, "flags")
+    flags = sections(flags, "flags")
     entry, family = agent_entry(agent), family_of(env, merge(own, flags).get("env", {}).get("kwargs"))
     layers, sources = ([], []) if _of_run(file) else _shipped(entry, family, env)
     if file is not None:
@@ -249,6 +249,17 @@ def settings_file(file: Path) -> Path:
     return file
 
 
+def sections(table: Mapping[str, Any], where: str) -> Table:
+    """The sections of settings, each a table; UserError for what is none of them."""
+    for name, value in table.items():
+        if name not in SECTIONS:
+            hint = nearest(name, SECTIONS) or "; there are " + ", ".join(SECTIONS)
+            raise UserError(f"{where}: there is no section '{name}'{hint}")
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: '{name}' is a section, not a value")
+    return dict(table)
+
+
 def _of_run(file: Path | None) -> bool:
     """Whether these are the settings that a run has written down."""
     return file is not None and file.name == "config.toml" and (file.parent / "manifest.json").exists()
@@ -283,19 +294,9 @@ def _shipped(entry: AgentEntry, family: str, env: str) -> tuple[list[Table], lis
         table.pop("about", None)
         named = {k: v for k, v in table.get("env", {}).items() if re.search(r"-v\d+$", k)}
         general = {**table, "env": {k: v for k, v in table.get("env", {}).items() if k not in named}}
-        layers.append(_sections(general, str(path)))
+        layers.append(sections(general, str(path)))
         sources.append(f"configs/{entry.name}/{stem}.toml")
         if env in named:
-            layers.append(_sections(named[env], f'{path} [env."{env}"]'))
+            layers.append(sections(named[env], f'{path} [env."{env}"]'))
             sources.append(f'[env."{env}"]')
     return layers, sources
-
-
-def _sections(table: Mapping[str, Any], where: str) -> Table:
-    for name, value in table.items():
-        if name not in SECTIONS:
-            hint = nearest(name, SECTIONS) or "; there are " + ", ".join(SECTIONS)
-            raise UserError(f"{where}: there is no section '{name}'{hint}")
-        if not isinstance(value, Mapping):
-            raise UserError(f"{where}: '{name}' is a section, not a value")
-    return dict(table)

@@ -18,8 +18,14 @@ from typing import Any
 from qladder.envs.errors import StorageError, UserError
 from qladder.envs.reading import told
 from qladder.runners.arrays import DAMAGED
-from qladder.runners.config import CONFIGS, Config
-from qladder.runners.settings import Table, defaults, merge, read_toml
+from qladder.runners.config import CONFIGS, Config, EnvConfig, RunConfig, agent_entry, sections, settings_class_of
+from qladder.runners.settings import Table, defaults, read_toml
+
+OWN = (
+    *("seed", "device", "threads", "log_every", "health_every"),
+    *("checkpoint_every", "checkpoint_replay", "hang_after"),
+)
+"""Fields of `run` that may differ between runs of one trial."""
 
 
 def run_name(config: Config) -> str:
@@ -64,22 +70,44 @@ def write_config(path: Path, config: Config) -> None:
 
 def settings_hash(config: Config) -> str:
     """What two runs share that differ in their seed (and machine) only."""
-    return hashlib.sha256(json.dumps(_shared(config.table()), sort_keys=True).encode()).hexdigest()[:12]
+    return _hash(_essential(config.table(), type(config.agent)))
+
+
+def settings_hash_of(path: Path) -> str:
+    """That of the run in `path`, by its settings as they would be hashed today.
+
+    Raises:
+        UserError: they cannot be read, or their agent is none of the house: nothing is imported that a file names.
+    """
+    table = sections(read_toml(path / "config.toml"), f"{path / 'config.toml'}")
+    agent = str(table.get("agent", {}).get("name"))
+    if ":" in agent:
+        raise UserError(f"{path}: {agent} is none of the house's agents")
+    return _hash(_essential(table, settings_class_of(agent_entry(agent))))
 
 
 def has_settings(path: Path, config: Config) -> bool:
     """Whether the run in `path` shares these settings; what its version did not know counts as at its default."""
-    parts = {"env": config.env, "agent": config.agent, "replay": config.replay, "run": config.run}
-    unsaid = {name: defaults(type(part)) for name, part in parts.items() if part is not None}
-    return _shared(merge(unsaid, read_toml(path / "config.toml"))) == _shared(config.table())
+    agent = type(config.agent)
+    return _essential(read_toml(path / "config.toml"), agent) == _essential(config.table(), agent)
 
 
-def _shared(table: Table) -> Table:
-    own = (
-        *("seed", "device", "threads", "log_every", "health_every"),
-        *("checkpoint_every", "checkpoint_replay", "hang_after"),
-    )
-    return {**table, "run": {k: v for k, v in table["run"].items() if k not in own}}
+def _hash(table: Table) -> str:
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _essential(table: Table, agent: Any) -> Table:
+    """Without seed and machine, and without what is at its default: so that a new field changes no older run's.
+
+    `agent`: the dataclass of the agent's settings.
+    """
+    unsaid = {"env": EnvConfig, "agent": agent, "replay": agent.replay, "run": RunConfig}
+    essential: Table = {}
+    for section, fields in table.items():
+        usual = defaults(unsaid[section]) if unsaid.get(section) else {}
+        own = OWN if section == "run" else ()
+        essential[section] = {k: v for k, v in fields.items() if k not in own and (k not in usual or usual[k] != v)}
+    return essential
 
 
 def identity(config: Config, device: str, threads: int, learner: str | None) -> dict[str, Any]:

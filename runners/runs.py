@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from annotated_types import Ge, Le
 
 from qladder.envs.errors import UserError
+from qladder.runners.run_folder import settings_hash_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -165,6 +167,8 @@ def read_run(folder: Path | str) -> RunSummary:
     for key in ("agent", "env", "variant"):
         if not getattr(run, key).isprintable():
             raise UserError(f"{file}: '{key}': holds characters that cannot be printed")
+    with suppress(UserError):  # without them the hash of its own version has to do
+        run = replace(run, settings_hash=settings_hash_of(folder))
     return replace(run, env=env_name(run.env, run.variant), folder=folder, manifest=_manifest(folder / "manifest.json"))
 
 

@@ -14,6 +14,8 @@ from run_folders import summary, write_run, write_seeds
 
 from qladder.envs.errors import UserError
 from qladder.runners.compare import Comparison, compare
+from qladder.runners.config import resolve
+from qladder.runners.run_folder import write_config
 from qladder.runners.runs import find_runs, read_metrics, read_run
 from qladder.runners.scales import scale
 from qladder.runners.wording import number, render_table, sentence, span
@@ -240,6 +242,18 @@ def test_other_settings_or_steps_are_another_agent(tmp_path: Path) -> None:
     write_seeds(tmp_path, "dqn", "X", [5, 6], settings_hash="0123456789", steps=2000)
     labels = [(s.agent, s.mean) for s in compared(tmp_path).scores]
     assert labels == [("dqn @1,000 #012345", 1.5), ("dqn @1,000 #987654", 3.5), ("dqn @2,000", 5.5)]
+
+
+def test_runs_of_two_versions_with_the_same_settings_are_one_agent(tmp_path: Path) -> None:
+    config = resolve("dqn", "CartPole-v1", {})
+    older = write_seeds(tmp_path, "dqn", "X", [1, 2], settings_hash="0123456789")
+    newer = [write_run(tmp_path, "dqn", "X", seed, 3, settings_hash="9876543210") for seed in (2, 3)]
+    for folder in [*older, *newer]:
+        write_config(folder, config)
+    for folder in older:
+        file = folder / "config.toml"
+        file.write_text(file.read_text().replace("huber_delta = 1.0\n", ""))
+    assert [(s.agent, s.seeds) for s in compared(tmp_path).scores] == [("dqn", 4)]
 
 
 def test_one_result_is_never_counted_twice(tmp_path: Path) -> None:

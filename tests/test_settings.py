@@ -11,7 +11,7 @@ import pytest
 from qladder.agents.schedules import Clocks, Probability
 from qladder.envs.errors import UserError
 from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
-from qladder.runners.run_folder import settings_hash, write_config
+from qladder.runners.run_folder import settings_hash, settings_hash_of, write_config
 from qladder.runners.settings import merge, parse_flags, read_toml
 from qladder.runners.suite_file import load_suite
 
@@ -201,6 +201,26 @@ def test_the_hash_of_settings_moves_with_each_but_those_of_the_seed_and_the_mach
                 other = resolve("dqn", "CartPole-v1", {section: {name: another}})
                 still += [name] if settings_hash(other) == settings_hash(config) else []
     assert sorted(still) == ["hang_after", "health_every", "log_every", "seed", "threads"]
+
+
+def test_a_field_that_has_come_since_at_its_default_leaves_a_runs_hash_as_it_was(tmp_path: Path) -> None:
+    config = resolve("dqn", "CartPole-v1", {"agent": {"double": True}})
+    write_config(tmp_path, config)
+    file = tmp_path / "config.toml"
+    assert settings_hash_of(tmp_path) == settings_hash(config)
+    written = file.read_text()
+    older = "\n".join(line for line in written.splitlines() if not line.startswith(("huber_delta", "stress")))
+    file.write_text(older)
+    assert older != written.rstrip()
+    assert settings_hash_of(tmp_path) == settings_hash(config)
+    file.write_text(older.replace("double = true", ""))
+    assert settings_hash_of(tmp_path) != settings_hash(config)
+
+
+def test_reading_a_run_imports_nothing_that_its_files_name(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[agent]\nname = "antigravity:Agent"\n[env]\nid = "X"\n[run]\n')
+    with pytest.raises(UserError, match="none of the house"):
+        settings_hash_of(tmp_path)
 
 
 def test_a_protocol_hash_moves_with_what_moves_a_score() -> None:
