@@ -95,6 +95,7 @@ def check_network(name: str, config: NetworkConfig, obs_shape: tuple[int, ...]) 
     if name == "mlp":
         wrong += [
             (pool is not None, f"agent.pool = {pool} with agent.network = 'mlp': it has no pictures to pool"),
+            (config.mean_image, "agent.mean_image with agent.network = 'mlp': it has no pictures"),
             (
                 config.norm == "layer" and not hidden,
                 "agent.norm = 'layer' with agent.network = 'mlp' and agent.hidden = []: no layer to normalise",
@@ -106,6 +107,10 @@ def check_network(name: str, config: NetworkConfig, obs_shape: tuple[int, ...]) 
         told = f"agent.pool = {pool} with agent.network = '{name}'"
         wrong.append((too_many, f"{told}: its last map has only {last.height} x {last.width} cells"))
     wrong += [
+        (
+            config.begin_std is not None and config.distribution != "categorical",
+            f"agent.begin_std with agent.distribution = '{config.distribution}': it is for categorical ones",
+        ),
         (
             config.width > 1 and name != "impala",
             f"agent.width = {config.width} with agent.network = '{name}': only impala has widths",

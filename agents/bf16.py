@@ -40,22 +40,22 @@ def _empty_like(source: Tensor) -> Tensor:
 class LowConvolutions(torch.autograd.Function):
     """Convolutions with ReLU on pictures, uint8 `[B, C, H, W]` to float32 `[B, K]`; no gradient for the pictures.
 
-    Pixels, less their `mean`, are exact in bfloat16, so the division by 255 is in the copy of the first weights,
-    `low[0]`; a layer with a fold takes its map folded.
+    Pixels, less their `mean` (a number, or uint8 `[C, H, W]`), are exact in bfloat16, so the division by `scale` is in
+    the copy of the first weights, `low[0]`; a layer with a fold takes its map folded.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         pictures: Tensor,
-        mean: int,
+        mean: Tensor | int,
+        scale: float,
         strides: list[int],
         folds: list[Fold | None],
         low: list[Tensor],
         *params: Tensor,
     ) -> Tensor:
-        whole = fold_pictures(pictures) if folds[0] else pictures.contiguous(memory_format=torch.channels_last)
-        h = _centred(whole, mean)
+        h = _centred(pictures, mean, folds[0] is not None)
         taken, made = [], []
         for i, (stride, fold) in enumerate(zip(strides, folds, strict=True)):
             h = fold_map(h, fold.side) if fold and i else h
@@ -63,7 +63,7 @@ class LowConvolutions(torch.autograd.Function):
             h = _convolution_relu(h, low[2 * i], low[2 * i + 1], [1 if fold else stride] * 2)
             made.append(h)
         ctx.save_for_backward(*taken, *made, *low[::2])
-        ctx.strides, ctx.folds, ctx.params = strides, folds, params
+        ctx.scale, ctx.strides, ctx.folds, ctx.params = scale, strides, folds, params
         return h.flatten(1).float()
 
     @staticmethod
@@ -82,14 +82,20 @@ class LowConvolutions(torch.autograd.Function):
                 weight = fold.whole(weight, ctx.params[2 * i].shape[1])
                 grad = unfold_map(grad, fold.side, *made[i - 1].shape[2:]) if i else grad
             found = [weight.float(), bias.float(), *found]
-        found[0] = found[0] / 255
-        return None, None, None, None, None, *found
+        found[0] = found[0] / ctx.scale
+        return None, None, None, None, None, None, *found
 
 
-def _centred(pixels: Tensor, mean: int) -> Tensor:
+def _centred(pictures: Tensor, mean: Tensor | int, folded: bool) -> Tensor:
     """uint8 to bfloat16, less `mean`: whole numbers of up to 256 either side of 0 are exact in bfloat16."""
-    low = pixels.to(LOW)
+    low = _laid_out(pictures, folded).to(LOW)
+    if isinstance(mean, Tensor):
+        return low.sub_(_laid_out(mean[None], folded))
     return low.sub_(mean) if mean else low
+
+
+def _laid_out(pictures: Tensor, folded: bool) -> Tensor:
+    return fold_pictures(pictures) if folded else pictures.contiguous(memory_format=torch.channels_last)
 
 
 def _convolution_relu(h: Tensor, weight: Tensor, bias: Tensor, stride: list[int]) -> Tensor:

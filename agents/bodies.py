@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qladder.agents.architecture import BLOCKS, SECTIONS, Layer, convolutions, features, plan
-from qladder.agents.layers import Unshared, scaled
+from qladder.agents.layers import Centre, Unshared
 from qladder.agents.network_config import NetworkConfig
 
 
@@ -49,7 +49,8 @@ class PictureBody(nn.Module):
 
     def __init__(self, name: str, shape: tuple[int, ...], config: NetworkConfig) -> None:
         super().__init__()
-        self._mean, self._pool = config.pixel_mean, config.pool
+        self._pool = config.pool
+        self.centre = Centre(shape, config, torch.channels_last)
         norm = config.norm == "layer"
         if name == "impala":
             layers = _impala(shape[0], config.width, norm)
@@ -60,7 +61,7 @@ class PictureBody(nn.Module):
         self.width = features(name, config, shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        h: Tensor = self.layers(scaled(x, self._mean, torch.channels_last))
+        h: Tensor = self.layers(self.centre(x))
         return (h if self._pool is None else nn.functional.adaptive_max_pool2d(h, self._pool)).flatten(1)
 
 

@@ -30,6 +30,7 @@ from qladder.replay.frames import FrameReplay, ReplayConfig
 from qladder.replay.types import Batch
 
 FIELDS = ("obs", "next_obs", "action", "reward", "discount", "weight")  # of a batch
+SEEN = 1_000  # observations whose mean is the mean image
 TOGETHER = 4  # updates whose targets are computed at once; more would not fit into a CPU's caches
 
 
@@ -203,6 +204,8 @@ class DQN:
 
     def _learn(self, updates: int) -> Learned:
         """So many updates, on transitions that are drawn at once."""
+        if self._config.mean_image and not self._updates:
+            self._see()
         if self._graphed is not None:
             self._graphed.upload(self._replay.draw(updates * self._batch_size), updates)
             for _ in range(updates):
@@ -221,6 +224,12 @@ class DQN:
         if self._replay.prioritized:
             self._replay.update(batch.index, learned.surprise.detach().cpu().numpy())
         return learned
+
+    def _see(self) -> None:
+        """What pictures are usually like: most of what they show never changes."""
+        seen = self._tensor(self._replay.peek(SEEN).obs)
+        self._online.see(seen)
+        self._target.see(seen)
 
     def _update(self, improve: Callable[[], Learned]) -> Learned:
         """One update by `improve`, with what belongs to every one."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qladder.agents.bf16 import LowConvolutions, LowCopies, LowLinear, multiplies_low
 from qladder.agents.folding import fold_of
+from qladder.agents.network_config import NetworkConfig
 
 SMALLEST = 3  # pixels, as the small CNN's kernel
 LARGE_PIXELS = 36  # the Nature CNN needs as many in height and width
@@ -57,24 +58,44 @@ class Pixels(nn.Module):
         return x.float() / 255
 
 
-def scaled(pictures: Tensor, mean: int, layout: torch.memory_format) -> Tensor:
-    """uint8 `[B, C, H, W]`, less `mean`, to floats of at most 1."""
-    h = pictures.contiguous(memory_format=layout).float()  # bytes are the quicker to put in order
-    return (h.sub_(mean) if mean else h).div_(255)
+class Centre(nn.Module):
+    """Pictures, uint8 `[B, C, H, W]`, less their mean, to floats: one number, or an image that `see` measures."""
+
+    image: Tensor | None
+
+    def __init__(self, shape: tuple[int, ...], config: NetworkConfig, layout: torch.memory_format) -> None:
+        super().__init__()
+        self._mean, self.scale, self._layout = config.pixel_mean, config.pixel_scale, layout
+        image = torch.full(shape, config.pixel_mean, dtype=torch.uint8) if config.mean_image else None
+        self.register_buffer("image", image)
+
+    @property
+    def mean(self) -> Tensor | int:
+        """The image `[C, H, W]`, uint8, or one number for all pixels."""
+        return self._mean if self.image is None else self.image
+
+    def see(self, pictures: Tensor) -> None:
+        """Takes the image, where there is one, from these; rounded, so that differences stay whole numbers."""
+        if self.image is not None:
+            self.image.copy_(pictures.float().mean(0).round_())
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        h = pictures.contiguous(memory_format=self._layout).float()  # bytes are the quicker to put in order
+        return (h if self.image is None and not self._mean else h.sub_(self.mean)).div_(self.scale)
 
 
 class Convolutions(nn.Module):
     """uint8 `[B, C, H, W]` to features `[B, K]`: convolutions with ReLU, each (channels out, kernel, stride)."""
 
-    def __init__(self, shape: tuple[int, ...], layers: Sequence[tuple[int, int, int]], pixel_mean: int) -> None:
+    def __init__(self, shape: tuple[int, ...], layers: Sequence[tuple[int, int, int]], config: NetworkConfig) -> None:
         super().__init__()
         channels, height, width = shape
-        self._mean = pixel_mean
         self.layers: nn.Sequential = nn.Sequential()
         self.large = min(height, width) >= LARGE_PIXELS
-        self._format = torch.channels_last if self.large else torch.contiguous_format
+        layout = torch.channels_last if self.large else torch.contiguous_format
+        self.centre = Centre(shape, config, layout)
         for out, kernel, stride in layers:
-            self.layers.append(nn.Conv2d(channels, out, kernel, stride).to(memory_format=self._format))  # type: ignore[call-overload]
+            self.layers.append(nn.Conv2d(channels, out, kernel, stride).to(memory_format=layout))  # type: ignore[call-overload]
             channels, height, width = out, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         self.width = channels * height * width
         self._strides = [stride for _, _, stride in layers]
@@ -84,9 +105,9 @@ class Convolutions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.low is not None:
-            how = self._mean, self._strides, self._folds
+            how = self.centre.mean, self.centre.scale, self._strides, self._folds
             return LowConvolutions.apply(x, *how, self.low.tensors, *self._params())  # type: ignore[no-untyped-call]
-        h = scaled(x, self._mean, self._format)
+        h = self.centre(x)
         for layer in self.layers:
             h = self._relu(layer(h))
         return h.flatten(1)
@@ -95,7 +116,7 @@ class Convolutions(nn.Module):
         """From here on computes in bfloat16, from these copies."""
         rest = 2 * len(self.layers) - 1
         folds = [f for fold in self._folds for f in (fold, None)]  # of weights; biases have none
-        self.low = LowCopies(self._params(), [1 / 255, *[1.0] * rest], folds)
+        self.low = LowCopies(self._params(), [1 / self.centre.scale, *[1.0] * rest], folds)
         return self.low
 
     def _params(self) -> list[Tensor]:

@@ -35,7 +35,13 @@ class NetworkConfig:
     scale_inputs: bool = False
     """Bounded dimensions of a vector are scaled to [-1, 1] by the environment's bounds."""
     pixel_mean: Annotated[int, Ge(0), Le(255)] = 0
-    """Taken off every pixel before the division by 255; the background's grey keeps filters from dying on it."""
+    """Taken off every pixel; the background's grey keeps filters from dying on it."""
+    mean_image: bool = False
+    """Taken off is each pixel's own mean instead (as by Krizhevsky et al. 2012), over what the replay held before the
+    first update; until then `pixel_mean`. Where hardly anything moves, a picture is nearly its mean, and units that it
+    switches off or on stay so in all states."""
+    pixel_scale: Annotated[float, Gt(0)] = 255.0
+    """What pixels are divided by then."""
     init: Literal["fan-in", "he"] = "fan-in"
     """Weights at the start: `fan-in` uniform within 1 / sqrt(inputs), torch's default; `he` as large as keeps the
     signal's size through ReLUs (He et al. 2015), biases 0."""
@@ -54,3 +60,7 @@ class NetworkConfig:
     """Fractions, evenly spread, whose mean an implicit quantile network acts by."""
     support: tuple[float, float] | None = None
     """Lowest and highest return that a categorical distribution can tell."""
+    begin_std: Annotated[float, Gt(0)] | None = None
+    """Standard deviation of an untrained network's categorical distributions, around a return of 0; none: even over
+    the support, as published. Where rewards are rare, even ones narrow by the discount alone, copy by copy of the
+    target network, and meanwhile all of them push the same way, which kills units."""

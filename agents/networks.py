@@ -17,6 +17,7 @@ from qladder.agents.bodies import LayerNorm, PictureBody, Residual
 from qladder.agents.layers import (
     LARGE_PIXELS,
     SMALLEST,
+    Centre,
     Convolutions,
     Floats,
     Linear,
@@ -30,6 +31,9 @@ from qladder.agents.layers import (
 )
 from qladder.agents.network_config import NetworkConfig
 from qladder.envs.errors import UserError
+
+FAR = -12.0
+"""Least log-probability, next to the likeliest, of values under `begin_std`: they can still grow."""
 
 
 class Head(nn.Module):
@@ -122,6 +126,12 @@ class QNetwork(nn.Module):
         for copies in self._low:
             copies.refresh()
 
+    def see(self, pictures: Tensor) -> None:
+        """Measures the mean image, where there is one, on uint8 `[B, C, H, W]`."""
+        for module in self.modules():
+            if isinstance(module, Centre):
+                module.see(pictures)
+
     def resample(self, generator: torch.Generator) -> None:
         """New noise in all noisy layers."""
         if self._noisy:
@@ -142,6 +152,8 @@ def q_network(config: NetworkConfig, spec: EnvSpec, num_actions: int, generator:
     atoms = config.atoms if config.distribution in ("categorical", "quantile") else 1
     network = QNetwork(nn.Sequential(*layers), Head(config, width, last, num_actions, atoms))
     INITIALISERS[config.init](network, generator)
+    if config.begin_std is not None and config.support is not None:
+        _narrow(network.head, config.support, atoms, config.begin_std)
     return network
 
 
@@ -157,7 +169,7 @@ def trunk(config: NetworkConfig, spec: EnvSpec, hidden: Sequence[int]) -> tuple[
         if name in ("impala", "local") or config.norm == "layer" or config.pool is not None:
             body = PictureBody(name, spec.obs_shape, config)
         else:
-            body = Convolutions(spec.obs_shape, plan(name, config), config.pixel_mean)
+            body = Convolutions(spec.obs_shape, plan(name, config), config)
         layers, width = [body], body.width
     before = None
     for size in hidden:
@@ -247,6 +259,16 @@ def _he(network: nn.Module, generator: torch.Generator) -> None:
         nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def _narrow(head: Head, support: tuple[float, float], atoms: int, std: float) -> None:
+    """Biases of a normal distribution around a return of 0, or what is nearest to it in the support."""
+    values = torch.linspace(*support, atoms)
+    nearest = min(max(0.0, support[0]), support[1])
+    logits = (-((values - nearest) / std).square() / 2).clamp_min(FAR)
+    last = head.advantage if head.value is None else head.value
+    with torch.no_grad():
+        last.bias.add_(logits.repeat(len(last.bias) // atoms))
 
 
 INITIALISERS = {"fan-in": _fan_in, "he": _he}

@@ -72,6 +72,7 @@ def check_parts(config: PQNConfig) -> None:
     """UserError, naming both, for parts of the network that PQN has no loss or no use for."""
     refuse(
         [
+            (config.mean_image, "agent.mean_image with pqn: it has no replay to take it from; agent.pixel_mean works"),
             (config.noisy, "agent.noisy with pqn: it explores by agent.epsilon"),
             (
                 config.distribution != "mean",

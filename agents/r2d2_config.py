@@ -40,6 +40,7 @@ def check_parts(config: R2D2Config) -> None:
     core = f"with agent.core = '{config.core}'"
     refuse(
         [
+            (config.mean_image, f"agent.mean_image {core}: recurrent agents take agent.pixel_mean"),
             (config.noisy, f"agent.noisy {core}: recurrent agents explore by agent.epsilon"),
             (
                 config.distribution != "mean",

@@ -93,10 +93,12 @@ def test_impala_is_the_network_of_the_paper(width: int, shape: tuple[int, ...], 
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("pool", [None, 3])
 def test_the_nature_cnn_with_norm_and_pooling(norm: str, pool: int | None) -> None:
-    network = build("nature-cnn", (4, 84, 84), hidden=(32,), norm=norm, pool=pool, pixel_mean=50)
+    settings = {"mean_image": True, "pixel_scale": 40.0} if pool else {"pixel_mean": 50}
+    network = build("nature-cnn", (4, 84, 84), hidden=(32,), norm=norm, pool=pool, **settings)
     seen, on = pictures(3, 4, 84, 84), norm == "layer"
+    network.see(seen)
     weights = Weights(network)
-    h = (seen.double() - 50) / 255
+    h = (seen.double() - seen.double().mean(0).round()) / 40 if pool else (seen.double() - 50) / 255
     for stride in (4, 2, 1):
         h = F.relu(weights.convolve(h, on, stride))
     h = h.flatten(1) if pool is None else F.adaptive_max_pool2d(h, pool).flatten(1)

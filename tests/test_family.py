@@ -322,6 +322,10 @@ def test_priorities_are_the_latest_errors() -> None:
         ("c51", {"agent": {"support": [1.0, -1.0]}}, r"agent\.support = \(1\.0, -1\.0\): the lowest return first"),
         ("dqn", {"agent": {"huber_delta": 2.0}}, r"agent\.huber_delta = 2 with agent\.loss = 'mse'"),
         ("c51", {"agent": {"huber_delta": 2.0}}, r"agent\.huber_delta = 2 with agent\.distribution = 'categorical'"),
+        ("qr-dqn", {"agent": {"begin_std": 1.0}}, r"agent\.begin_std with agent\.distribution = 'quantile'"),
+        ("dqn", {"agent": {"mean_image": True}}, r"agent\.mean_image with agent\.network = 'mlp'"),
+        ("drqn", {"agent": {"mean_image": True}}, r"agent\.mean_image with agent\.core = 'lstm'"),
+        ("pqn", {"agent": {"mean_image": True}}, r"agent\.mean_image with pqn"),
         ("qr-dqn", {"agent": {"loss": "mse"}}, r"agent\.loss = 'mse' with agent\.distribution = 'quantile'"),
     ],
 )
@@ -330,6 +334,27 @@ def test_parts_that_exclude_each_other_are_named(name: str, flags: dict[str, Any
     spec = make_environment(config, batched=True).spec
     with pytest.raises(UserError, match=said):
         make_agent(config, spec, "cpu")
+
+
+@pytest.mark.parametrize("parts", [{}, {"dueling": True}, {"noisy": True, "epsilon": 0.0, "dueling": True}])
+@pytest.mark.parametrize("support", [(-4.0, 4.0), (0.0, 10.0), (5.0, 25.0)])
+def test_distributions_begin_as_narrow_as_asked(parts: dict[str, Any], support: tuple[float, float]) -> None:
+    """Around 0, or the end of the support that is nearest to it; else over all of it."""
+    for std in (0.5, None):
+        flags = {"support": support, "atoms": 201, "begin_std": "none" if std is None else std, **parts}
+        config = resolve("c51", "CartPole-v1", {"agent": flags})
+        agent = make_agent(config, make_environment(config, batched=True).spec, "cpu")
+        obs = torch.rand(9, 4, generator=torch.Generator().manual_seed(0))
+        probability = agent._online(obs).softmax(-1)
+        values = torch.linspace(*support, 201)
+        mean = probability @ values
+        found = (probability @ values.square() - mean.square()).sqrt()
+        if std is None:
+            assert found.min() > 0.25 * (support[1] - support[0])
+            continue
+        halved = support[0] >= 0  # of a normal distribution cut in two: its mean is 0.8 away, its deviation 0.6
+        assert mean.flatten().tolist() == pytest.approx([support[0] + 0.4 if halved else 0.0] * 18, abs=0.1)
+        assert found.flatten().tolist() == pytest.approx([0.3 if halved else 0.5] * 18, rel=0.25)
 
 
 def test_neighbours_differ_in_one_part() -> None:

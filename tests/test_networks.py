@@ -78,13 +78,20 @@ def gradients(network: QNetwork, pictures: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize(
     ("direct", "error", "settings"),
-    [(False, 0.05, {}), (True, 0.05, {}), (True, 0.1, {"pixel_mean": 87, "init": "he"})],
+    [
+        (False, 0.05, {}),
+        (True, 0.05, {}),
+        (True, 0.1, {"pixel_mean": 87, "init": "he"}),
+        (False, 0.1, {"mean_image": True, "pixel_scale": 30.0, "init": "he"}),
+    ],
 )
 def test_bfloat16_values_and_gradients_are_those_of_float32(
     direct: bool, error: float, settings: dict[str, Any], pictures: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qladder.agents.layers.multiplies_low", lambda: direct)  # with AMX, and without
     exact, low = nature(**settings), nature(**settings)
+    exact.see(pictures)
+    low.see(pictures)
     low.lower()
     with torch.no_grad():
         values = exact(pictures)
@@ -143,6 +150,21 @@ def test_a_picture_of_the_mean_is_dark(low: bool) -> None:
     with torch.no_grad():
         assert not network.trunk[0](torch.full((2, 4, 84, 84), 87, dtype=torch.uint8)).any()  # all biases are 0
         assert network.trunk[0](torch.full((2, 4, 84, 84), 88, dtype=torch.uint8)).any()
+
+
+@pytest.mark.parametrize("low", [False, True])
+def test_what_is_always_the_same_is_dark_to_a_network_that_has_seen_it(low: bool, pictures: Tensor) -> None:
+    network = nature(mean_image=True, pixel_mean=20, pixel_scale=30.0, init="he")
+    if low:
+        network.lower()
+    before = nature(pixel_mean=20, pixel_scale=30.0, init="he").trunk[0](pictures)
+    with torch.no_grad():
+        assert torch.allclose(network.trunk[0](pictures), before, atol=0.2)  # nothing measured yet
+        network.see(pictures)
+        mean = pictures.double().mean(0)
+        assert (network.trunk[0].centre.image - mean).abs().max() <= 0.5
+        assert not network.trunk[0](mean.round().byte()[None]).any()
+        assert network.trunk[0](pictures).any()
 
 
 def test_signals_keep_their_size_through_he_weights_and_fade_through_small_ones(pictures: Tensor) -> None:
@@ -256,6 +278,32 @@ def test_dqn_computes_with_its_present_weights_after_updates_copies_and_loading(
         values = exact(obs)
         for network in (agent._online, agent._target, other._online, other._target):
             assert torch.allclose(network(obs), values, atol=0.01)
+
+
+def test_dqn_measures_its_mean_image_once_before_the_first_update() -> None:
+    agent_flags = {"learner": "eager", "hidden": [16], "mean_image": True, "pixel_mean": 9, "target_period": 1000}
+    settings = {"agent": agent_flags, "replay": {"capacity": 4000, "batch_size": 8}, "env": {"num_envs": 2}}
+    config = resolve("dqn", "qladder/Catch84-v0", settings)
+    env = make_environment(config, batched=True)
+    agent, other = (make_agent(config, env.spec, "cpu") for _ in range(2))
+    assert isinstance(agent, DQN)
+    assert isinstance(other, DQN)
+    images, mean = [], None
+    for moment in interact(env, agent, Ratio(200, 4, 1), False):
+        if moment.updates == 0 and len(agent._replay) > 190:
+            mean = agent._replay.peek(5_000).obs.astype(np.float64).mean(0)
+        images.append([network.trunk[0].centre.image.clone() for network in (agent._online, agent._target)])
+        if moment.updates == 30:
+            break
+    env.close()
+    assert mean is not None
+    assert all((image == 9).all() for image in images[0])
+    assert all(torch.equal(image, images[-1][0]) for image in images[-1])
+    assert all(torch.equal(image, images[-1][0]) for pair in images for image in pair if not (image == 9).all())
+    assert np.abs(images[-1][0].numpy() - mean).max() < 30  # of the same pictures, less often drawn
+    assert mean.max() > 60
+    other.load_state_dict(agent.state_dict())
+    assert torch.equal(other._target.trunk[0].centre.image, images[-1][0])
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
