@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qladder.runners import claim_commands
+from qladder.runners import machine_commands as machine
 from qladder.runners import result_commands as results
 from qladder.runners import run_commands as runs
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": runs.train,
-    "plan": runs.plan,
-    "bench": runs.bench,
+    "plan": machine.plan,
+    "bench": machine.bench,
     "evaluate": runs.evaluate,
     "verify": runs.verify,
-    "doctor": runs.doctor,
+    "doctor": machine.doctor,
     "watch": runs.watch,
     "play": runs.play,
     "suite": results.suite,

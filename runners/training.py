@@ -15,21 +15,9 @@ from qladder.runners.alarms import Alarms
 from qladder.runners.board import settings_event
 from qladder.runners.config import Config, resolve
 from qladder.runners.cost import Cost
-from qladder.runners.evaluation import (
-    Policy,
-    Truth,
-    evaluate_policy,
-    exact_return,
-    exact_values,
-    play,
-    training_score,
-    truth,
-)
-from qladder.runners.loading import (
-    flushed_denormals,
-    set_up_torch,
-    torch_threads,
-)
+from qladder.runners.due import Due
+from qladder.runners.judge import Judge
+from qladder.runners.loading import flushed_denormals, set_up_torch, torch_threads
 from qladder.runners.lock import RunLock
 from qladder.runners.loop import interact
 from qladder.runners.memory import resident
@@ -122,12 +110,9 @@ class _Run:
         self._session = session = Session(config, device)
         open_folder(folder, resume=resume)
         self._segments = Segments(folder / "checkpoints")
-        num_actions = session.env.spec.num_actions or 0
-        self._policy = Policy(session.agent, num_actions, config.protocol.evaluation.epsilon, config.run.seed)
-        self._truth: Truth | None = truth(config)
+        self._judge = Judge(config, session)
         self._manifest = identity(config, device, torch_threads(config), getattr(session.agent, "learner", None))
         self._progress = Progress(config, enabled=progress)
-        self._evaluating = 0.0
         self._shares, self._alarms = Shares(), Alarms(config)
         self._goes = False
 
@@ -217,9 +202,9 @@ class _Run:
         }
         if self._config.replay is not None and run.checkpoint_replay:
             every[self._spool] = SPOOL_EVERY
-        due = {action: (session.agent_steps // period + 1) * period for action, period in every.items()}
+        due = Due(every, session.agent_steps)
         end = run.steps if until is None else min(until, run.steps)
-        next_due = min(*due.values(), end)
+        pause = min(due.next, end)
         episodes, limit = session.episodes, run.episodes
         clip = self._config.protocol.clip_rewards
         moments = interact(session.env, session.agent, ratio, clip, session.agent_steps, session.begin)
@@ -228,18 +213,15 @@ class _Run:
             if moment.metrics is not None:
                 session.latest = moment.metrics
             over = limit is not None and episodes.count >= limit
-            if moment.agent_steps >= next_due or over or stop.signal is not None:
+            if moment.agent_steps >= pause or over or stop.signal is not None:
                 session.take(moment)
                 if over or moment.agent_steps >= run.steps:
                     self._log()
                     if run.health_every:
                         self._health()
                     return "finished" if until is None else "stopped"  # whoever called saves and evaluates
-                for action, period in every.items():
-                    if moment.agent_steps >= due[action]:
-                        action()
-                        due[action] = (moment.agent_steps // period + 1) * period
-                next_due = min(*due.values(), end)
+                due.do(moment.agent_steps)
+                pause = min(due.next, end)
                 if stop.signal is not None:
                     return stop.reason
                 if moment.agent_steps >= end:
@@ -249,7 +231,7 @@ class _Run:
     @property
     def _seconds(self) -> float:
         """Wall-clock seconds of training, evaluations not counted."""
-        return self._seconds_before + time.monotonic() - self._started - self._evaluating
+        return self._seconds_before + time.monotonic() - self._started - self._judge.seconds
 
     def _log(self) -> None:
         session, now = self._session, time.monotonic()
@@ -279,23 +261,11 @@ class _Run:
         return self._metrics.write(self._session.clocks, self._session.episodes.count, values)
 
     def _evaluate(self) -> None:
-        started = time.monotonic()
-        config, gamma = self._config, getattr(self._config.agent, "gamma", None)
-        if config.protocol.score == "training":
-            returns = self._session.episodes.last_returns()
-            if returns:
-                self._add_to_curve(float(np.mean(returns)), {})
-            return
-        if self._truth is not None and not self._policy.recurrent:
-            mean = exact_return(self._policy, self._truth)
-            told = {} if gamma is None else exact_values(self._policy, self._truth, gamma)
-        else:
-            stream = f"evaluation-at-{self._session.agent_steps}"
-            played = play(config, self._policy, config.run.eval_episodes, config.run.seed, stream, gamma)
-            mean, told = float(np.mean(played.returns)), played.values
-        self._evaluating += time.monotonic() - started
-        self._logged_at += time.monotonic() - started
-        self._add_to_curve(mean, told)
+        before = self._judge.seconds
+        score = self._judge.on_the_way()
+        self._logged_at += self._judge.seconds - before
+        if score is not None:
+            self._add_to_curve(*score)
 
     def _add_to_curve(self, mean: float, told: Mapping[str, float]) -> None:
         if not self._curve or self._curve[-1]["agent_steps"] < self._session.agent_steps:  # else it was there already
@@ -303,20 +273,11 @@ class _Run:
             self._curve.append(curve_point(record))
         self._progress.evaluated(mean)
 
-    def _score(self) -> Result | None:
-        """By the protocol; None where training returns are the score and no episode has ended."""
-        config, steps = self._config, self._session.agent_steps
-        if config.protocol.score == "training":
-            returns = self._session.episodes.last_returns()
-            return training_score(config, returns, self._truth, agent_steps=steps) if returns else None
-        self._progress.note(f"evaluating the final weights: {config.protocol.evaluation.episodes} episodes")
-        started = time.monotonic()
-        final = evaluate_policy(config, self._policy, agent_steps=steps)
-        self._evaluating += time.monotonic() - started
-        return final
-
     def _finish(self, reason: str) -> Result | None:
-        final = self._score()
+        if self._config.protocol.score == "evaluation":
+            episodes = self._config.protocol.evaluation.episodes
+            self._progress.note(f"evaluating the final weights: {episodes} episodes")
+        final = self._judge.final()
         if final is not None:
             self._add_to_curve(final["mean"], {})
         ended = {

@@ -191,8 +191,8 @@ def test_seconds_and_rates_are_of_training_alone(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(GymEnv, "step", ticking)
     clock = SimpleNamespace(monotonic=lambda: now[0], process_time=lambda: 3 * now[0], strftime=time.strftime)
-    monkeypatch.setattr("qladder.runners.training.time", clock)
-    monkeypatch.setattr("qladder.runners.cost.time", clock)
+    for module in ("training", "judge", "cost"):
+        monkeypatch.setattr(f"qladder.runners.{module}.time", clock)
     run = {"steps": 400, "log_every": 100, "eval_every": 150, "eval_episodes": 1}
     for steps in (400, 1000):  # made longer: the seconds go on
         result = train(
@@ -370,7 +370,7 @@ def test_an_agent_step_of_atari_is_four_frames(tmp_path: Path, monkeypatch: pyte
     def stopped(*_: Any, **__: Any) -> None:
         raise StoppedError("interrupted")  # as by Ctrl-C in the final evaluation
 
-    monkeypatch.setattr("qladder.runners.training.evaluate_policy", stopped)
+    monkeypatch.setattr("qladder.runners.judge.evaluate_policy", stopped)
     settings = {"run": {"steps": 16, "eval_every": 100}, "env": {"num_envs": 2}}
     result = train("random", "ALE/Pong-v5", settings=settings, out=tmp_path)
     assert (result["agent_steps"], result["frames"], result["exit_reason"]) == (16, 64, "interrupted")
