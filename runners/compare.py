@@ -47,6 +47,11 @@ class Score:
     human_normalized: float | None  # mean over seeds
 
     @property
+    def rank(self) -> tuple[float, ...]:
+        """What tables are sorted by: the highest in front, of equal ones the highest mean, then the most seeds."""
+        return -self.central[1], -self.mean, -self.seeds
+
+    @property
     def central(self) -> tuple[str, float, Interval]:
         """What verdicts are about: the IQM over seeds, of at most five the mean."""
         if self.seeds > FEW:
@@ -211,7 +216,7 @@ def _overall(found: Sequence[tuple[str, str, list[float]]]) -> list[Overall]:
                 improvement=better[agent],
             )
         )
-    return sorted(rows, key=lambda row: -row.iqm)
+    return sorted(rows, key=lambda row: (-row.iqm, -row.mean))
 
 
 def _areas(grouped: Sequence[Group], over: Over) -> list[list[float]]:

@@ -125,7 +125,7 @@ def _sections(
     """What the page shows of each environment."""
     sections: list[dict[str, Any]] = []
     for i, env in enumerate(dict.fromkeys(s.env for s in comparison.scores)):
-        scores = sorted((s for s in comparison.scores if s.env == env), key=lambda s: (-s.central[1], -s.seeds))
+        scores = sorted((s for s in comparison.scores if s.env == env), key=lambda s: s.rank)
         pairs = [p for p in comparison.pairs if p.env == env]
         members = [g for g in grouped if g.env == env]
         theirs = [reference for reference in published if reference.env == env]

@@ -32,12 +32,13 @@ def iqm(x: Values) -> float:
 
 
 def iqm_rows(x: Floats) -> Floats:
-    """The interquartile mean of each row of `[R, M]`; of equal values exactly theirs."""
+    """The interquartile mean of each row of `[R, M]`; where the middle half is one value, exactly that."""
     n = x.shape[1]
     left = np.arange(n)
     weight = np.clip(np.minimum(left + 1, 0.75 * n) - np.maximum(left, 0.25 * n), 0, None)
     ordered = np.sort(x, axis=1)
-    means: Floats = ordered[:, 0] + (ordered - ordered[:, :1]) @ (weight / weight.sum())
+    middle = ordered[:, n // 2, None]
+    means: Floats = middle[:, 0] + (ordered - middle) @ (weight / weight.sum())
     return means
 
 

@@ -22,7 +22,7 @@ def markdown(comparison: Comparison, title: str, facts: Sequence[tuple[str, list
     by_env = [
         (
             env,
-            sorted((s for s in comparison.scores if s.env == env), key=lambda s: (-s.central[1], -s.seeds)),
+            sorted((s for s in comparison.scores if s.env == env), key=lambda s: s.rank),
             [p for p in comparison.pairs if p.env == env],
         )
         for env in envs

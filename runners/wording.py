@@ -98,7 +98,7 @@ def sentence(pair: Pair) -> str:
 def headline(scores: Sequence[Score], pairs: Sequence[Pair]) -> str:
     """What one environment's runs showed, in a sentence; `scores` are not empty."""
     fewest = min(s.seeds for s in scores)
-    best = max(scores, key=lambda s: ((s.iqm if fewest > FEW else s.mean), s.seeds))
+    best = max(scores, key=lambda s: (s.iqm if fewest > FEW else s.mean, s.mean, s.seeds))
     if len(scores) == 1:
         return f"{best.agent} is the only agent that was run."
     turned: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}

@@ -315,6 +315,10 @@ def test_the_report_goes_where_it_is_told(tmp_path: Path) -> None:
         ({"a": [1, 1.1, 1.3], "b": [9, 9.1, 9.2], "c": [8, 10, 9]}, "b is better than a; undecided against c."),
         ({"a": [1, 5], "b": [2, 7]}, "Undecided: b has the highest mean, but not clearly above a."),
         ({"a": [1], "b": [2]}, "Undecided: b has the highest mean, but one seed cannot say how sure that is."),
+        (
+            {"a": [7.3, 47.7, *[50.0] * 8], "b": [49.9, *[50.0] * 9], "c": [41.6, *[50.0] * 9]},
+            "Undecided: b has the highest IQM, but not clearly above a and c.",
+        ),
         ({"a": [10] * 12 + [-20] * 4, "b": [9.8, 9.9, 9.9, 10, 9.9]}, "b is better than a."),
     ],
 )

@@ -21,6 +21,11 @@ def test_iqm_counts_values_at_the_cut_with_the_fraction_inside() -> None:
     assert iqm([1, 3]) == 2
 
 
+def test_iqm_of_a_middle_half_that_is_one_value_is_that_value() -> None:
+    for low in (0.1, 17.3, 144.768):
+        assert iqm([low, 3 * low, *[500.0] * 8]) == 500.0
+
+
 def test_iqm_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no values"):
         iqm([])
