@@ -97,6 +97,10 @@ def check_network(name: str, config: NetworkConfig, obs_shape: tuple[int, ...]) 
             (pool is not None, f"agent.pool = {pool} with agent.network = 'mlp': it has no pictures to pool"),
             (config.mean_image, "agent.mean_image with agent.network = 'mlp': it has no pictures"),
             (
+                config.pixel_scale != NetworkConfig.pixel_scale,
+                f"agent.pixel_scale = {config.pixel_scale:g} with agent.network = 'mlp': it divides pixels by 255",
+            ),
+            (
                 config.norm == "layer" and not hidden,
                 "agent.norm = 'layer' with agent.network = 'mlp' and agent.hidden = []: no layer to normalise",
             ),

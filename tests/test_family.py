@@ -324,6 +324,7 @@ def test_priorities_are_the_latest_errors() -> None:
         ("c51", {"agent": {"huber_delta": 2.0}}, r"agent\.huber_delta = 2 with agent\.distribution = 'categorical'"),
         ("qr-dqn", {"agent": {"begin_std": 1.0}}, r"agent\.begin_std with agent\.distribution = 'quantile'"),
         ("dqn", {"agent": {"mean_image": True}}, r"agent\.mean_image with agent\.network = 'mlp'"),
+        ("dqn", {"agent": {"pixel_scale": 30}}, r"agent\.pixel_scale = 30 with agent\.network = 'mlp'"),
         ("drqn", {"agent": {"mean_image": True}}, r"agent\.mean_image with agent\.core = 'lstm'"),
         ("pqn", {"agent": {"mean_image": True}}, r"agent\.mean_image with pqn"),
         ("qr-dqn", {"agent": {"loss": "mse"}}, r"agent\.loss = 'mse' with agent\.distribution = 'quantile'"),
