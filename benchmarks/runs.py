@@ -58,18 +58,18 @@ def kept(folder: Path) -> list[dict[str, Any]]:
     return json.loads(file.read_text())["runs"] if file.exists() else []
 
 
-def summary(kept: dict[str, Any]) -> RunSummary:
+def summary(run: dict[str, Any]) -> RunSummary:
     """As much of a run as its curve needs."""
     names = ("agent", "env", "seed", "agent_steps", "frames", "updates", "seconds")
     return RunSummary(
-        **{name: kept[name] for name in names},
+        **{name: run[name] for name in names},
         family="",
-        protocol=ProtocolStamp(**{name: kept["protocol"][name] for name in ("name", "version", "hash")}),
-        steps=kept["agent_steps"],
+        protocol=ProtocolStamp(**{name: run["protocol"][name] for name in ("name", "version", "hash")}),
+        steps=run["agent_steps"],
         episodes=0,
         exit_reason="finished",
-        evaluation=FinalEvaluation(**kept["evaluation"]),
-        curve=tuple(CurvePoint(**point) for point in kept["curve"]),
+        evaluation=FinalEvaluation(**run["evaluation"]),
+        curve=tuple(CurvePoint(**point) for point in run["curve"]),
         settings_hash="",
     )
 

@@ -79,7 +79,7 @@ def settings_hash_of(path: Path) -> str:
     Raises:
         UserError: they cannot be read, or their agent is none of the house: nothing is imported that a file names.
     """
-    table = sections(read_toml(path / "config.toml"), f"{path / 'config.toml'}")
+    table = _written(path)
     agent = str(table.get("agent", {}).get("name"))
     if ":" in agent:
         raise UserError(f"{path}: {agent} is none of the house's agents")
@@ -89,7 +89,12 @@ def settings_hash_of(path: Path) -> str:
 def has_settings(path: Path, config: Config) -> bool:
     """Whether the run in `path` shares these settings; what its version did not know counts as at its default."""
     agent = type(config.agent)
-    return _essential(read_toml(path / "config.toml"), agent) == _essential(config.table(), agent)
+    return _essential(_written(path), agent) == _essential(config.table(), agent)
+
+
+def _written(path: Path) -> Table:
+    file = path / "config.toml"
+    return sections(read_toml(file), str(file))
 
 
 def _hash(table: Table) -> str:

@@ -22,7 +22,7 @@ from qladder.agents.networks import QNetwork, multiply_adds, q_network
 from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
 from qladder.envs.protocol import Protocol
-from qladder.envs.spec import EnvSpec
+from qladder.envs.spec import EnvSpec, ResumableEnv
 from qladder.replay.frames import ReplayConfig
 from qladder.runners import checkpoint
 from qladder.runners.config import resolve
@@ -254,17 +254,23 @@ def test_refresh_follows_the_weights(pictures: Tensor) -> None:
         assert torch.allclose(exact(pictures), network(pictures), atol=0.05)
 
 
-def test_dqn_computes_with_its_present_weights_after_updates_copies_and_loading(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # without them it is slow, not wrong
-    agent_flags = {"learner": "cpu-bf16", "learning_rate": 1e-3, "target_period": 2, "hidden": [64]}
-    settings = {"agent": agent_flags, "replay": {"capacity": 400, "batch_size": 8}, "env": {"num_envs": 2}}
+def two_agents(flags: dict[str, Any], capacity: int) -> tuple[ResumableEnv, DQN, DQN]:
+    """With the same weights, and two games of Catch in 84 x 84 pixels."""
+    settings = {"agent": flags, "replay": {"capacity": capacity, "batch_size": 8}, "env": {"num_envs": 2}}
     config = resolve("dqn", "qladder/Catch84-v0", settings)
     env = make_environment(config, batched=True)
     agent, other = (make_agent(config, env.spec, "cpu") for _ in range(2))
     assert isinstance(agent, DQN)
     assert isinstance(other, DQN)
+    return env, agent, other
+
+
+def test_dqn_computes_with_its_present_weights_after_updates_copies_and_loading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # without them it is slow, not wrong
+    agent_flags = {"learner": "cpu-bf16", "learning_rate": 1e-3, "target_period": 2, "hidden": [64]}
+    env, agent, other = two_agents(agent_flags, 400)
     assert agent.learner == "cpu-bf16"
     for moment in interact(env, agent, Ratio(40, 4, 1), False):
         if moment.updates == 4:  # the second copy to the target was just made
@@ -282,12 +288,7 @@ def test_dqn_computes_with_its_present_weights_after_updates_copies_and_loading(
 
 def test_dqn_measures_its_mean_image_once_before_the_first_update() -> None:
     agent_flags = {"learner": "eager", "hidden": [16], "mean_image": True, "pixel_mean": 9, "target_period": 1000}
-    settings = {"agent": agent_flags, "replay": {"capacity": 4000, "batch_size": 8}, "env": {"num_envs": 2}}
-    config = resolve("dqn", "qladder/Catch84-v0", settings)
-    env = make_environment(config, batched=True)
-    agent, other = (make_agent(config, env.spec, "cpu") for _ in range(2))
-    assert isinstance(agent, DQN)
-    assert isinstance(other, DQN)
+    env, agent, other = two_agents(agent_flags, 4000)
     images, mean = [], None
     for moment in interact(env, agent, Ratio(200, 4, 1), False):
         if moment.updates == 0 and len(agent._replay) > 190:
@@ -309,10 +310,7 @@ def test_dqn_measures_its_mean_image_once_before_the_first_update() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])
 def test_a_checkpoint_of_a_picture_network_goes_on_the_same_way(optimizer: str, tmp_path: Path) -> None:
     agent_flags = {"learner": "eager", "optimizer": optimizer, "hidden": [16]}
-    settings = {"agent": agent_flags, "replay": {"capacity": 400, "batch_size": 8}, "env": {"num_envs": 2}}
-    config = resolve("dqn", "qladder/Catch84-v0", settings)
-    env = make_environment(config, batched=True)
-    agent, other = (make_agent(config, env.spec, "cpu") for _ in range(2))
+    env, agent, other = two_agents(agent_flags, 400)
     next(islice(interact(env, agent, Ratio(40, 4, 1), False), 30, None))
     env.close()
     other.load_state_dict(checkpoint.load(checkpoint.save(tmp_path, 1, agent.state_dict())))
