@@ -14,7 +14,8 @@ from qladder.envs.seeding import generator
 from qladder.runners.config import Config
 from qladder.runners.curves import CLOCKS, aggregate
 from qladder.runners.groups import Group
-from qladder.runners.run_folder import safe_name, settings_hash
+from qladder.runners.likeness import settings_hash
+from qladder.runners.run_folder import safe_name
 from qladder.runners.stats import Floats, iqm_rows
 
 SEEDS = "all-seeds"

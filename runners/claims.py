@@ -15,10 +15,11 @@ from qladder.runners.arrays import DAMAGED
 from qladder.runners.claim_file import Claim, Trial, claim_names, load_claim, settings_table
 from qladder.runners.claim_verdict import Answer, Measures, answers, measures
 from qladder.runners.progress import say
-from qladder.runners.run_folder import write_json
+from qladder.runners.run_folder import TRAINED_IN, write_json
 from qladder.runners.runs import RunSummary, find_runs
 from qladder.runners.suite import run_suite
 from qladder.runners.suite_file import Task
+from qladder.runners.taken import own_cost, trained_runs
 
 OUT = Path("runs") / "claims"
 LAST = "verdicts.json"
@@ -49,14 +50,17 @@ class Card:
 
     @property
     def cost(self) -> dict[str, float]:
-        """Of all runs, the tuning's too: how many, agent steps, and seconds, by the wall clock and of the CPU."""
+        """Of all runs, the tuning's too: how many, agent steps, and seconds, by the wall clock and of the CPU.
+
+        Those that took another's weights cost their evaluation alone.
+        """
         every = [*self.runs, *self.tuning]
+        own = [own_cost(run) for run in every]
         return {
             "runs": len(every),
             "tuning_runs": len(self.tuning),
-            "agent_steps": sum(run.agent_steps for run in every),
-            "seconds": sum(run.seconds for run in every),
-            "cpu_seconds": sum(run.cpu_seconds or 0.0 for run in every),
+            "taken": sum(TRAINED_IN in run.manifest for run in every),
+            **{name: sum(cost[name] for cost in own) for name in ("agent_steps", "seconds", "cpu_seconds")},
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -89,15 +93,22 @@ def run_claim(
         if progress:
             say(f"{claim.name}: {len(trials)} trials with {claim.tuning_seeds} seeds")
         tuning = _write_suite(place / "tuning.toml", claim, trials, claim.tuning_seeds, claim.tuning_first_seed)
-        done = run_suite(str(tuning), out=str(place / "tuning"), jobs=jobs, progress=progress)
+        done = run_suite(
+            str(tuning), out=str(place / "tuning"), jobs=jobs, progress=progress, trained=_trained(claim, out)
+        )
         failed += [f"{row['run']}: {row['reason']}" for row in done.failed]
     chosen = {t.arm: t.trial for t in _tuned(claim, place) if t.chosen}
     if trials and len(chosen) < len(claim.arm):
         raise UserError(f"{claim.name}: not every arm has a trial that ended well; {failed[0]}")
     tasks = list(claim.tasks(chosen))
     final = _write_suite(place / "verdict.toml", claim, tasks, seeds or claim.seeds, claim.first_seed)
-    done = run_suite(str(final), out=str(place / "runs"), jobs=jobs, progress=progress)
+    done = run_suite(str(final), out=str(place / "runs"), jobs=jobs, progress=progress, trained=_trained(claim, out))
     return failed + [f"{row['run']}: {row['reason']}" for row in done.failed]
+
+
+def _trained(claim: Claim, out: Path) -> dict[str, Path] | None:
+    """Runs of all claims whose weights others may take; None where this one's measure needs each run's curve."""
+    return trained_runs(sorted(out.glob("*-*/*/"))) if claim.metric == "score" else None
 
 
 def cards(names: Sequence[str], out: Path = OUT) -> list[Card]:

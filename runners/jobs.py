@@ -12,15 +12,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from qladder.envs.errors import UserError
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, resolve
+from qladder.runners.likeness import has_settings, training_hash
 from qladder.runners.lock import CLAIM
 from qladder.runners.progress import say
-from qladder.runners.run_folder import has_settings, run_name
+from qladder.runners.run_folder import run_name
 from qladder.runners.stop import Stop, StoppedError
 from qladder.runners.suite_file import Suite, Task
 
@@ -39,6 +41,11 @@ class Job:
     seed: int
     config: Config
     folder: Path
+
+    @cached_property
+    def training(self) -> str:
+        """What it shares with runs that are trained alike."""
+        return training_hash(self.config)
 
     def done(self) -> bool:
         """Whether its folder holds the finished run of just these settings."""
@@ -112,13 +119,24 @@ class Crew:
     """So many processes side by side, as memory allows.
 
     Each has a session of its own, so that Ctrl-C reaches it through us alone, once.
+
+    Args:
+        trained: finished runs by their `training_hash`, to which those that end are added; whoever is trained alike
+            takes their weights and is evaluated only. None: each run trains for itself.
     """
 
     def __init__(
-        self, side_by_side: int, memory: Mapping[int, int], limit: int | None, *, retries: int = 0, progress: bool
+        self,
+        side_by_side: int,
+        memory: Mapping[int, int],
+        limit: int | None,
+        *,
+        retries: int = 0,
+        progress: bool,
+        trained: dict[str, Path] | None = None,
     ) -> None:
         self._side_by_side, self._memory, self._limit = side_by_side, memory, limit  # bytes, by the task's number
-        self._retries, self._progress = retries, progress
+        self._retries, self._progress, self._trained = retries, progress, trained
         self._children: list[_Child] = []
         self._failed: dict[Path, str] = {}
         self._attempts: dict[Path, int] = {}
@@ -153,7 +171,7 @@ class Crew:
             return False
         now = time.monotonic()
         for job in waiting:
-            if now < self._looked.get(job.folder, -ELSEWHERE) + ELSEWHERE or not self._fits(job):
+            if now < self._looked.get(job.folder, -ELSEWHERE) + ELSEWHERE or not self._fits(job) or self._awaits(job):
                 continue
             try:
                 claim = _claim(job.place(".claim"))
@@ -172,7 +190,7 @@ class Crew:
     def _begin(self, job: Job, claim: int) -> None:
         try:
             if not job.done():
-                process = _start(job, claim)
+                process = _start(job, claim, self._source(job))
                 self._children.append(_Child(job, process, claim, self._memory.get(job.number, 0)))
                 return
         except BaseException:
@@ -180,6 +198,17 @@ class Crew:
             raise
         os.close(claim)
         self._tell(job, "done by another")
+
+    def _awaits(self, job: Job) -> bool:
+        """Whether one is under way that is trained alike, and has its weights to give when it ends."""
+        if self._trained is None or self._source(job) is not None:
+            return False
+        return any(child.job.training == job.training for child in self._children)
+
+    def _source(self, job: Job) -> Path | None:
+        """The run whose weights it takes; None where it trains, as one does that has begun to."""
+        begun = any(job.folder.glob("checkpoints/step-*"))
+        return None if begun or self._trained is None else self._trained.get(job.training)
 
     def _fits(self, job: Job) -> bool:
         taken = sum(child.memory for child in self._children)
@@ -198,6 +227,8 @@ class Crew:
         if status == 0:
             for file in (log, job.place(".toml")):
                 file.unlink(missing_ok=True)
+            if self._trained is not None:
+                self._trained.setdefault(job.training, job.folder)
             self._tell(job, "done")
             return
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -269,13 +300,18 @@ def write_settings(job: Job) -> Path:
     return settings
 
 
-def _start(job: Job, claim: int) -> subprocess.Popen[bytes]:
-    """Trains in a process of its own, on one core; a half-done run of the same settings goes on."""
+def _start(job: Job, claim: int, trained: Path | None) -> subprocess.Popen[bytes]:
+    """Trains in a process of its own, on one core; a half-done run of the same settings goes on.
+
+    Where there is a run that was `trained` alike, it is evaluated only.
+    """
     settings = write_settings(job)
     command = [sys.executable, "-m", "qladder.runners", "train", "--config", str(settings), "--json"]
     command += [f"--out={job.folder.parent}", f"--name={job.folder.name}"]
     if job.folder.exists():
         command.append("--resume")
+    if trained is not None:
+        command.append(f"--trained-in={trained}")
     with job.place(".log").open("w", encoding="utf-8") as output:
         return subprocess.Popen(
             command,

@@ -18,7 +18,7 @@ from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, agent_entry, resolve
 from qladder.runners.evaluation import Policy, evaluate_policy
 from qladder.runners.progress import say
-from qladder.runners.run_folder import check_links
+from qladder.runners.run_folder import check_links, no_checkpoint
 from qladder.runners.segments import Segments
 
 
@@ -162,7 +162,7 @@ def load_run(run: Path | str) -> tuple[Config, Policy, int]:
     agent = make_agent(config, env.spec, device)
     found = restore(folder, agent, replay=False)
     if found is None:
-        raise UserError(f"{folder} holds no good checkpoint")
+        raise no_checkpoint(folder)
     policy = Policy(agent, env.spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
     return config, policy, int(found[1]["run"]["agent_steps"])
 

@@ -27,6 +27,7 @@ def train(
     resume: bool = False,
     allow_drift: bool = False,
     until_done: bool = False,
+    trained_in: Path | None = None,
     config: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -47,6 +48,8 @@ def train(
         resume: Go on from the newest good checkpoint of the run.
         allow_drift: Resume with other versions, threads or hardware too, and record it.
         until_done: Start again from the newest good checkpoint where training dies, at most ten times.
+        trained_in: Do not train: evaluate the final weights of this finished run, whose settings count where none are
+            given, otherwise than it did, as with --agent.stress or --env.eval_kwargs.
         config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
     """
     from qladder.runners import training
@@ -69,17 +72,32 @@ def train(
         ours = ("--until-done", "--until_done", "--resume")
         again = [argument for argument in command_line.arguments if argument not in ours]
         sys.exit(train_until_done(again, folder, resume=resume))
-    result = training.train(
-        agent,
-        env,
-        settings=settings,
-        config=config,
-        out=out,
-        name=name,
-        resume=resume,
-        allow_drift=allow_drift,
-        progress=True,
-    )
+    if trained_in is not None:
+        from qladder.runners.taken import take
+
+        result = take(
+            trained_in,
+            agent,
+            env,
+            settings=settings,
+            config=config,
+            out=out,
+            name=name,
+            resume=resume,
+            allow_drift=allow_drift,
+        )
+    else:
+        result = training.train(
+            agent,
+            env,
+            settings=settings,
+            config=config,
+            out=out,
+            name=name,
+            resume=resume,
+            allow_drift=allow_drift,
+            progress=True,
+        )
     if json:
         print_json(result)
     elif result["exit_reason"] == "finished":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -18,14 +19,11 @@ from typing import Any
 from qladder.envs.errors import StorageError, UserError
 from qladder.envs.reading import told
 from qladder.runners.arrays import DAMAGED
-from qladder.runners.config import CONFIGS, Config, EnvConfig, RunConfig, agent_entry, sections, settings_class_of
-from qladder.runners.settings import Table, defaults, read_toml
+from qladder.runners.config import CONFIGS, Config
+from qladder.runners.likeness import settings_hash
 
-OWN = (
-    *("seed", "device", "threads", "log_every", "health_every"),
-    *("checkpoint_every", "checkpoint_replay", "hang_after"),
-)
-"""Fields of `run` that may differ between runs of one trial."""
+TRAINED_IN = "trained_in"
+"""In the manifest of a run that took its weights: the run that was trained, from its folder, and what that took."""
 
 
 def run_name(config: Config) -> str:
@@ -66,53 +64,6 @@ def write_config(path: Path, config: Config) -> None:
     import tomli_w
 
     write_text(path / "config.toml", tomli_w.dumps(config.table()))
-
-
-def settings_hash(config: Config) -> str:
-    """What two runs share that differ in their seed (and machine) only."""
-    return _hash(_essential(config.table(), type(config.agent)))
-
-
-def settings_hash_of(path: Path) -> str:
-    """That of the run in `path`, by its settings as they would be hashed today.
-
-    Raises:
-        UserError: they cannot be read, or their agent is none of the house: nothing is imported that a file names.
-    """
-    table = _written(path)
-    agent = str(table.get("agent", {}).get("name"))
-    if ":" in agent:
-        raise UserError(f"{path}: {agent} is none of the house's agents")
-    return _hash(_essential(table, settings_class_of(agent_entry(agent))))
-
-
-def has_settings(path: Path, config: Config) -> bool:
-    """Whether the run in `path` shares these settings; what its version did not know counts as at its default."""
-    agent = type(config.agent)
-    return _essential(_written(path), agent) == _essential(config.table(), agent)
-
-
-def _written(path: Path) -> Table:
-    file = path / "config.toml"
-    return sections(read_toml(file), str(file))
-
-
-def _hash(table: Table) -> str:
-    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _essential(table: Table, agent: Any) -> Table:
-    """Without seed and machine, and without what is at its default: so that a new field changes no older run's.
-
-    `agent`: the dataclass of the agent's settings.
-    """
-    unsaid = {"env": EnvConfig, "agent": agent, "replay": agent.replay, "run": RunConfig}
-    essential: Table = {}
-    for section, fields in table.items():
-        usual = defaults(unsaid[section]) if unsaid.get(section) else {}
-        own = OWN if section == "run" else ()
-        essential[section] = {k: v for k, v in fields.items() if k not in own and (k not in usual or usual[k] != v)}
-    return essential
 
 
 def identity(config: Config, device: str, threads: int, learner: str | None) -> dict[str, Any]:
@@ -245,6 +196,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, *DAMAGED) as error:
         raise UserError(f"{path} cannot be read: {told(error)}; --out or --name starts beside it") from error
     return manifest
+
+
+def no_checkpoint(folder: Path) -> UserError:
+    """Nothing to load, and where there is something."""
+    with contextlib.suppress(UserError):
+        if isinstance(taken := read_manifest(folder).get(TRAINED_IN), dict):
+            place = os.path.normpath(folder / str(taken.get("run")))
+            return UserError(f"{folder} took the weights of {place}, where the checkpoints are")
+    return UserError(f"{folder} holds no good checkpoint")
 
 
 def replace_file(beside: Path, path: Path) -> None:

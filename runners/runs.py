@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from annotated_types import Ge, Le
 
 from qladder.envs.errors import UserError
-from qladder.runners.run_folder import settings_hash_of
+from qladder.runners.likeness import settings_hash_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

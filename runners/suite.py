@@ -71,6 +71,7 @@ def run_suite(
     retries: int = 0,
     executor: Literal["local", "ray"] = "local",
     progress: bool = False,
+    trained: dict[str, Path] | None = None,
 ) -> SuiteResult:
     """Runs what is missing, `jobs` at a time (by default one per core, each with one thread), and writes the report.
 
@@ -82,6 +83,8 @@ def run_suite(
         retries: how often a run that fails is gone on with, from its last checkpoint.
         executor: `ray` has a Ray cluster do the runs, as many side by side as it has cores, in a folder that its nodes
             share.
+        trained: finished runs whose weights those take that are trained alike (`Crew`), where scores are wanted and no
+            curves.
 
     Raises:
         UserError: no such suite, settings in it that do not fit, or an `out` that is no folder.
@@ -101,13 +104,21 @@ def run_suite(
         told = ask_plan(asked, PROBE if progress else 0.0)
         if progress and told is not None:
             say("\n".join(lines(told)))
+        if progress and trained is not None and (alike := len(missing) - _to_train(missing, trained)):
+            say(f"less than that: {alike} of them take the weights of others that are trained alike")
         memory = {} if told is None else {task["task"]: task["memory_bytes"] for task in told["tasks"]}
-        crew: Crew | RayCrew = Crew(asked.side_by_side, memory, available(), retries=retries, progress=progress)
+        crew: Crew | RayCrew = Crew(
+            asked.side_by_side, memory, available(), retries=retries, progress=progress, trained=trained
+        )
         if executor == "ray":
             crew = RayCrew(memory, retries=retries, progress=progress)
         failed = crew.run(missing)
     with alone(folder / PLACE / "report.claim"):
         return _report(asked, all_jobs, failed)
+
+
+def _to_train(missing: list[Job], trained: Mapping[str, Path]) -> int:
+    return len({job.training for job in missing} - trained.keys())
 
 
 def _report(asked: Asked, all_jobs: list[Job], failed: dict[Path, str]) -> SuiteResult:

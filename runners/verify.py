@@ -16,7 +16,7 @@ from qladder.envs.errors import UserError
 from qladder.runners import checkpoint
 from qladder.runners.loading import run_config
 from qladder.runners.resume import is_exact
-from qladder.runners.run_folder import drift, provenance, read_manifest
+from qladder.runners.run_folder import drift, no_checkpoint, provenance, read_manifest
 from qladder.runners.runs import read_metrics
 from qladder.runners.segments import NAME as SEGMENTS
 from qladder.runners.training import train
@@ -39,7 +39,7 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
     config = run_config(folder)
     good = [path for path in checkpoint.checkpoints(folder) if _is_good(path)]
     if not good:
-        raise UserError(f"{folder} holds no good checkpoint")
+        raise no_checkpoint(folder)
     begin = None if from_start or len(good) == 1 else good[-1]
     if begin is not None and not is_exact(config):
         raise UserError(

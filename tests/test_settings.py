@@ -11,7 +11,8 @@ import pytest
 from qladder.agents.schedules import Clocks, Probability
 from qladder.envs.errors import UserError
 from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
-from qladder.runners.run_folder import settings_hash, settings_hash_of, write_config
+from qladder.runners.likeness import settings_hash, settings_hash_of
+from qladder.runners.run_folder import write_config
 from qladder.runners.settings import merge, parse_flags, read_toml
 from qladder.runners.suite_file import load_suite
 

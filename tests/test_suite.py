@@ -16,7 +16,8 @@ from qladder.envs.errors import UserError
 from qladder.runners import train
 from qladder.runners.config import resolve
 from qladder.runners.jobs import Job
-from qladder.runners.run_folder import has_settings, run_name
+from qladder.runners.likeness import has_settings
+from qladder.runners.run_folder import run_name
 from qladder.runners.settings import merge
 from qladder.runners.suite import run_suite
 from qladder.runners.suite_file import Task, load_suite
