@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -139,7 +140,8 @@ def trained_runs(places: Iterable[Path]) -> dict[str, Path]:
         for run in find_runs([place]).runs if place.is_dir() and any(place.glob("*/summary.json")) else ():
             complete = run.exit_reason == "finished" and TRAINED_IN not in run.manifest and "versions" in run.manifest
             if complete and checkpoint.checkpoints(run.folder) and not drift(run.manifest, {**run.manifest, **now}):
-                found.setdefault(training_hash(run_config(run.folder)), run.folder)
+                with contextlib.suppress(UserError):  # damaged: none to take from
+                    found.setdefault(training_hash(run_config(run.folder)), run.folder)
     return found
 
 
