@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import UserError
-from qladder.runners.jobs import Crew, Job, write_settings
+from qladder.runners.crew import Crew
+from qladder.runners.jobs import Job, write_settings
 from qladder.runners.progress import say
 from qladder.runners.stop import Stop, StoppedError
 from qladder.runners.suite_file import Task

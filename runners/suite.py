@@ -10,9 +10,10 @@ from typing import Any, Literal
 from qladder.envs.errors import UserError
 from qladder.runners.board import write_seeds
 from qladder.runners.compare import Comparison, compare
+from qladder.runners.crew import Crew, alone
 from qladder.runners.figures import curves_figure
 from qladder.runners.groups import groups, scored
-from qladder.runners.jobs import PLACE, Crew, Job, alone
+from qladder.runners.jobs import PLACE, Job
 from qladder.runners.memory import available
 from qladder.runners.on_ray import RayCrew
 from qladder.runners.progress import say

@@ -19,7 +19,8 @@ from processes import OUTSIDE, environment, hanging, qladder
 
 from qladder.envs.errors import UserError
 from qladder.runners.config import resolve
-from qladder.runners.jobs import Crew, Shard, jobs_of
+from qladder.runners.crew import Crew
+from qladder.runners.jobs import Shard, jobs_of
 from qladder.runners.suite_file import load_suite
 from qladder.runners.suite_plan import Asked, ask_plan, plan_suite
 
