@@ -201,7 +201,10 @@ def _draw(
             continue
         band = axes.fill_between(curve.x / unit, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0, zorder=1)
         band.set_gid(whose)
-        marker = "o" if curve.x.size == 1 else ""
+        marker = "o" if curve.x.size == 1 else ""  # a band of one point shows nothing
+        if marker:
+            bar = axes.vlines(curve.x / unit, curve.low, curve.high, color=colour, alpha=0.4, linewidth=3, zorder=2)
+            bar.set_gid(whose)
         axes.plot(
             curve.x / unit,
             curve.mean,
