@@ -15,7 +15,7 @@ from qladder.runners.arrays import DAMAGED
 from qladder.runners.claim_file import Claim, Trial, claim_names, load_claim, settings_table
 from qladder.runners.claim_verdict import Answer, Measures, answers, measures
 from qladder.runners.progress import say
-from qladder.runners.run_folder import TRAINED_IN, write_json
+from qladder.runners.run_folder import write_json
 from qladder.runners.runs import RunSummary, find_runs
 from qladder.runners.suite import run_suite
 from qladder.runners.suite_file import Task
@@ -59,7 +59,7 @@ class Card:
         return {
             "runs": len(every),
             "tuning_runs": len(self.tuning),
-            "taken": sum(TRAINED_IN in run.manifest for run in every),
+            "taken": sum(run.taken for run in every),
             **{name: sum(cost[name] for cost in own) for name in ("agent_steps", "seconds", "cpu_seconds")},
         }
 

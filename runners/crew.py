@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from qladder.runners.jobs import Job, single_threaded, write_settings
+from qladder.runners.jobs import BAD_INPUT, Job, single_threaded, write_settings
 from qladder.runners.lock import CLAIM
 from qladder.runners.progress import say
+from qladder.runners.run_folder import took_weights
 from qladder.runners.stop import Stop, StoppedError
 
 POLL = 0.05  # seconds between two looks at the processes
@@ -29,6 +30,7 @@ class _Child(NamedTuple):
     process: subprocess.Popen[bytes]
     claim: int
     memory: int
+    source: Path | None  # the run whose weights it takes
 
 
 class Crew:
@@ -57,6 +59,7 @@ class Crew:
         self._failed: dict[Path, str] = {}
         self._attempts: dict[Path, int] = {}
         self._looked: dict[Path, float] = {}  # when a run was found in the hands of another suite
+        self._elsewhere: list[Job] = []  # those runs, until they are done or done here
         self._ended = self._of = 0
         self._started = time.monotonic()
 
@@ -94,6 +97,8 @@ class Crew:
                 if claim is None:
                     if job.folder not in self._looked and self._progress:
                         say(f"{job.folder.name} is being done by another process; it is waited for")
+                    if job not in self._elsewhere:
+                        self._elsewhere.append(job)
                     self._looked[job.folder] = now
                     continue
                 self._begin(job, claim)
@@ -104,27 +109,35 @@ class Crew:
         return False
 
     def _begin(self, job: Job, claim: int) -> None:
+        self._elsewhere = [other for other in self._elsewhere if other is not job]
         try:
             if not job.done():
-                process = _start(job, claim, self._source(job))
-                self._children.append(_Child(job, process, claim, self._memory.get(job.number, 0)))
+                source = self._source(job)
+                process = _start(job, claim, source)
+                self._children.append(_Child(job, process, claim, self._memory.get(job.number, 0), source))
                 return
         except BaseException:
             os.close(claim)
             raise
         os.close(claim)
+        self._offer(job)
         self._tell(job, "done by another")
 
     def _awaits(self, job: Job) -> bool:
-        """Whether one is under way that is trained alike, and has its weights to give when it ends."""
-        if self._trained is None or self._source(job) is not None:
+        """Whether one is under way, here or elsewhere, that is trained alike and has weights to give when it ends."""
+        if self._trained is None or not job.may_take or self._source(job) is not None:
             return False
-        return any(child.job.training == job.training for child in self._children)
+        elsewhere = [other for other in self._elsewhere if other.folder != job.folder]
+        return any(other.training == job.training for other in [*elsewhere, *(c.job for c in self._children)])
 
     def _source(self, job: Job) -> Path | None:
         """The run whose weights it takes; None where it trains, as one does that has begun to."""
-        begun = any(job.folder.glob("checkpoints/step-*"))
-        return None if begun or self._trained is None else self._trained.get(job.training)
+        return self._trained.get(job.training) if self._trained and job.may_take else None
+
+    def _offer(self, job: Job) -> None:
+        """What it has trained, to those that are trained alike."""
+        if self._trained is not None and job.done() and not took_weights(job.folder):
+            self._trained.setdefault(job.training, job.folder)
 
     def _fits(self, job: Job) -> bool:
         taken = sum(child.memory for child in self._children)
@@ -133,7 +146,11 @@ class Crew:
     def _take_back(self, child: _Child, waiting: list[Job]) -> None:
         self._children.remove(child)
         try:
-            self._judge(child.job, child.process.returncode, waiting)
+            if child.process.returncode == BAD_INPUT and child.source is not None and self._trained:
+                self._trained.pop(child.job.training, None)  # what is there can't be taken: it trains for itself
+                waiting.insert(0, child.job)
+            else:
+                self._judge(child.job, child.process.returncode, waiting)
         finally:
             os.close(child.claim)
 
@@ -143,8 +160,7 @@ class Crew:
         if status == 0:
             for file in (log, job.place(".toml")):
                 file.unlink(missing_ok=True)
-            if self._trained is not None:
-                self._trained.setdefault(job.training, job.folder)
+            self._offer(job)
             self._tell(job, "done")
             return
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -216,6 +232,8 @@ def _start(job: Job, claim: int, trained: Path | None) -> subprocess.Popen[bytes
     command += [f"--out={job.folder.parent}", f"--name={job.folder.name}"]
     if job.folder.exists():
         command.append("--resume")
+        if trained is None and took_weights(job.folder):  # and was killed; now it trains
+            (job.folder / "manifest.json").unlink()
     if trained is not None:
         command.append(f"--trained-in={trained}")
     with job.place(".log").open("w", encoding="utf-8") as output:

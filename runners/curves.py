@@ -63,9 +63,12 @@ def aggregate(runs: Iterable[RunSummary], clock: Clock) -> Curve:
     """Mean and 95 % interval (Student's t) over seeds on the union of their evaluation points, or evenly if too many.
 
     Each run is interpolated between its own points and never beyond them; the mean is taken where every run has been
-    measured, so that a run that ends early does not make a jump.
+    measured, so that a run that ends early does not make a jump. Runs that took another's weights have a final
+    evaluation alone, and are left out where others have more.
     """
-    seeds = [_points(run, clock) for run in runs if run.curve]
+    runs = [run for run in runs if run.curve]
+    on_the_way = [run for run in runs if not run.taken]
+    seeds = [_points(run, clock) for run in on_the_way or runs]
     if not seeds:
         return Curve(np.empty(0), np.empty(0), np.empty(0), np.empty(0), [])
     x = np.unique(np.concatenate([xs for xs, _ in seeds]))

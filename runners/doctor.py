@@ -22,7 +22,7 @@ from qladder.runners import checkpoint
 from qladder.runners.alarms import Alarms
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config
-from qladder.runners.run_folder import drift, provenance, read_manifest
+from qladder.runners.run_folder import drift, no_checkpoint, provenance, read_manifest, took_weights
 from qladder.runners.runs import read_metrics
 
 IMPORTS = {"ale-py": "ale_py", "tomli-w": "tomli_w", "pillow": "PIL", "annotated-types": "annotated_types"}
@@ -161,6 +161,8 @@ def _run(folder: Path) -> Iterator[Finding]:
         yield Finding("next", True, "finished; more --steps go on" if finished else f"--resume goes on from {newest}")
     elif good:
         yield Finding("next", False, "no checkpoint is good: start anew beside it, with --name or --out")
+    elif took_weights(folder):
+        yield Finding("next", True, str(no_checkpoint(folder)))
     else:
         yield Finding("next", True, "no checkpoint yet: --resume starts afresh")
 

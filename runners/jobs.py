@@ -10,10 +10,11 @@ from pathlib import Path
 from qladder.envs.errors import UserError
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, resolve
-from qladder.runners.likeness import has_settings, training_hash
+from qladder.runners.likeness import has_own_code, has_settings, training_hash
 from qladder.runners.run_folder import run_name
 from qladder.runners.suite_file import Suite, Task
 
+BAD_INPUT = 2  # exit status
 PLACE = ".jobs"
 """The folder beside the runs where their claims, settings and logs lie."""
 
@@ -32,6 +33,16 @@ class Job:
     def training(self) -> str:
         """What it shares with runs that are trained alike."""
         return training_hash(self.config)
+
+    @property
+    def may_take(self) -> bool:
+        """Whether it may do with another's weights: it has not begun to train, and its score is not that of training.
+
+        Code of the user's own may have changed since those were trained.
+        """
+        by_training = self.config.protocol.score == "training"
+        begun = any(self.folder.glob("checkpoints/step-*"))
+        return not by_training and not begun and not has_own_code(self.config.table())
 
     def done(self) -> bool:
         """Whether its folder holds the finished run of just these settings."""

@@ -16,7 +16,11 @@ OWN = (
     *("checkpoint_every", "checkpoint_replay", "hang_after"),
 )
 """Fields of `run` that may differ between runs of one trial."""
-EVALUATED = {"env": ("eval_kwargs",), "agent": ("stress", "stress_size"), "run": ("label", "claim")}
+EVALUATED = {
+    "env": ("eval_kwargs",),
+    "agent": ("stress", "stress_size"),
+    "run": ("label", "claim", "eval_every", "eval_episodes"),
+}
 """Fields of which training knows nothing: what evaluations alone have, and what a run is called."""
 
 
@@ -31,7 +35,7 @@ def settings_hash_of(path: Path) -> str:
     Raises:
         UserError: they cannot be read, or their agent is none of the house: nothing is imported that a file names.
     """
-    table = _written(path)
+    table = written(path)
     agent = str(table.get("agent", {}).get("name"))
     if ":" in agent:
         raise UserError(f"{path}: {agent} is none of the house's agents")
@@ -41,10 +45,11 @@ def settings_hash_of(path: Path) -> str:
 def has_settings(path: Path, config: Config) -> bool:
     """Whether the run in `path` shares these settings; what its version did not know counts as at its default."""
     agent = type(config.agent)
-    return _essential(_written(path), agent) == _essential(config.table(), agent)
+    return _essential(written(path), agent) == _essential(config.table(), agent)
 
 
-def _written(path: Path) -> Table:
+def written(path: Path) -> Table:
+    """The settings in a run's folder as they stand there, by section."""
     file = path / "config.toml"
     return sections(read_toml(file), str(file))
 
@@ -77,6 +82,14 @@ def training_differs(one: Config, other: Config) -> list[str]:
     a, b = (_training(config.table(), type(config.agent)) for config in (one, other))
     fields = {(section, name) for table in (a, b) for section, values in table.items() for name in values}
     return [f"{s}.{name}" for s, name in sorted(fields) if a.get(s, {}).get(name) != b.get(s, {}).get(name)]
+
+
+def has_own_code(table: Table) -> bool:
+    """Whether a run's settings name agents, environments or wrappers whose code no version of qladder tells."""
+    named = (table["agent"]["name"], table["env"]["id"])
+    return any(":" in name for name in named) or any(
+        not wrapper.startswith("qladder.") for wrapper in table["env"].get("wrappers", ())
+    )
 
 
 def _training(table: Table, agent: Any) -> Table:

@@ -32,13 +32,14 @@ def reached(grouped: Sequence[Group], marks: Mapping[str, float]) -> list[Reache
 
     The median of all seeds, those that did not get there counted as later than all others (censored); its interval is
     from one order statistic to another, with probabilities of the binomial distribution, which hold for any
-    distribution of times (Hahn and Meeker 1991, section 5.2): fewer than six seeds have none.
+    distribution of times (Hahn and Meeker 1991, section 5.2): fewer than six seeds have none. Groups are left out
+    of which it is not known, for want of evaluations on the way.
     """
     rows = []
     for group in grouped:
         mark = marks.get(group.env)
         curves = [run.curve for run in group.runs]
-        if mark is None or not all(curves):
+        if mark is None or not all(curves) or any(run.taken for run in group.runs):
             continue
         first = [next((point for point in curve if point.mean >= mark), None) for curve in curves]
         there = [point for point in first if point is not None]

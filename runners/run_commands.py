@@ -8,6 +8,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
+from qladder.envs.errors import UserError
 from qladder.runners import command_line
 from qladder.runners.command_line import STATUS, Json, Out, flags, print_json
 
@@ -46,10 +47,10 @@ def train(
         device: auto, cpu or cuda.
         learner: Arithmetic of a deep agent's updates: auto, eager, cpu-bf16 or cuda-graph.
         resume: Go on from the newest good checkpoint of the run.
-        allow_drift: Resume with other versions, threads or hardware too, and record it.
+        allow_drift: Resume, or take weights, with other versions, threads or hardware too, and record it.
         until_done: Start again from the newest good checkpoint where training dies, at most ten times.
-        trained_in: Do not train: evaluate the final weights of this finished run, whose settings count where none are
-            given, otherwise than it did, as with --agent.stress or --env.eval_kwargs.
+        trained_in: Do not train: evaluate the final weights of this finished run in another way, as with --agent.stress
+            or --env.eval_kwargs; all other settings are its own.
         config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
     """
     from qladder.runners import training
@@ -64,6 +65,8 @@ def train(
     }
     given = {section: {k: v for k, v in table.items() if v is not None} for section, table in short.items()}
     settings = merge({k: v for k, v in given.items() if v}, flags)
+    if until_done and trained_in is not None:
+        raise UserError("--until-done with --trained-in: what trains nothing needs no second attempt")
     if until_done:
         from qladder.runners.config import resolve
         from qladder.runners.until_done import train_until_done
@@ -102,6 +105,8 @@ def train(
         print_json(result)
     elif result["exit_reason"] == "finished":
         print(f"{result['run']}: {_score(result['evaluation'])} after {result['agent_steps']:,} agent steps")
+    elif trained_in is not None:
+        print(f"{result['exit_reason']}; the same with --resume does it again", file=sys.stderr)
     else:
         print(
             f"{result['exit_reason']} at {result['agent_steps']:,} agent steps, saved; go on with --resume",

@@ -198,6 +198,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def took_weights(folder: Path) -> bool:
+    """Whether the run in it trained nothing."""
+    with contextlib.suppress(UserError):
+        return TRAINED_IN in read_manifest(folder)
+    return False
+
+
 def no_checkpoint(folder: Path) -> UserError:
     """Nothing to load, and where there is something."""
     with contextlib.suppress(UserError):

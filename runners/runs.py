@@ -15,6 +15,7 @@ from annotated_types import Ge, Le
 
 from qladder.envs.errors import UserError
 from qladder.runners.likeness import settings_hash_of
+from qladder.runners.run_folder import TRAINED_IN
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -92,6 +93,11 @@ class RunSummary:
     variant: str = ""  # of the environment: what was given to its constructor, and wrappers
     folder: Path = Path()
     manifest: dict[str, Any] = field(default_factory=dict)  # `manifest.json`, empty where there is none
+
+    @property
+    def taken(self) -> bool:
+        """Whether it trained nothing, but took another run's weights: its curve is its final evaluation."""
+        return TRAINED_IN in self.manifest
 
     @property
     def optimum(self) -> float | None:

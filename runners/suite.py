@@ -105,7 +105,7 @@ def run_suite(
         told = ask_plan(asked, PROBE if progress else 0.0)
         if progress and told is not None:
             say("\n".join(lines(told)))
-        if progress and trained is not None and (alike := len(missing) - _to_train(missing, trained)):
+        if progress and trained is not None and (alike := _taking(missing, trained)):
             say(f"less than that: {alike} of them take the weights of others that are trained alike")
         memory = {} if told is None else {task["task"]: task["memory_bytes"] for task in told["tasks"]}
         crew: Crew | RayCrew = Crew(
@@ -118,8 +118,11 @@ def run_suite(
         return _report(asked, all_jobs, failed)
 
 
-def _to_train(missing: list[Job], trained: Mapping[str, Path]) -> int:
-    return len({job.training for job in missing} - trained.keys())
+def _taking(missing: list[Job], trained: Mapping[str, Path]) -> int:
+    """How many need no training."""
+    may = [job for job in missing if job.may_take]
+    there = trained.keys() | {job.training for job in missing if not job.may_take}
+    return len(may) - len({job.training for job in may} - there)
 
 
 def _report(asked: Asked, all_jobs: list[Job], failed: dict[Path, str]) -> SuiteResult:

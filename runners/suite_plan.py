@@ -14,13 +14,12 @@ from typing import Any
 
 from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.runners.config import Config
-from qladder.runners.jobs import Job, Shard, jobs_of, single_threaded
+from qladder.runners.jobs import BAD_INPUT, Job, Shard, jobs_of, single_threaded
 from qladder.runners.memory import available
 from qladder.runners.plan import duration, plan_run
 from qladder.runners.progress import say
 from qladder.runners.suite_file import Suite, load_suite
 
-BAD_INPUT = 2  # exit status
 PATIENCE = 120.0
 """Seconds for a plan, and a sixth of it more for each task: else an environment hangs."""
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from qladder.envs.errors import EnvironmentFaultError, HangError, UserError
 from qladder.runners import checkpoint
+from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, resolve
 from qladder.runners.cost import Cost
 from qladder.runners.judge import Judge
-from qladder.runners.likeness import training_differs, training_hash
+from qladder.runners.likeness import has_own_code, training_differs, training_hash, written
 from qladder.runners.loading import flushed_denormals, restore, run_config, set_up_torch, torch_threads
 from qladder.runners.lock import RunLock
 from qladder.runners.metrics import Metrics
@@ -54,62 +55,42 @@ def take(
 ) -> Result:
     """As `training.train`, which comes to the same score: evaluates the final weights of the finished run `trained`.
 
-    That has the settings which are not given, and may differ in what evaluations alone have (`agent.stress`,
-    `env.eval_kwargs`) and in its label. The curve has one point, the final one; checkpoints stay where they are.
+    Without `config` that run's settings lie under `settings`. What evaluations alone have (`agent.stress`,
+    `env.eval_kwargs`) may be other. The curve has one point, the final one; checkpoints stay where they are. With
+    `resume` what a killed process left in the folder is done again.
 
     Raises:
-        UserError: a run that is not finished, was trained otherwise or, unless `allow_drift`, with other versions or
-            on other hardware, or whose score is that of its training; a folder that exists already.
+        UserError: a run that is not finished, was trained with other settings, or whose score is that of its training;
+            unless `allow_drift`, one that might be trained otherwise here and now; a folder that exists already, or
+            holds checkpoints.
         EnvironmentFaultError: the environment failed.
     """
     theirs = run_config(trained)
-    own = (agent, env, config) != (None, None, None)
-    resolved = resolve(agent, env, settings or {}, config if own else trained / "config.toml")
-    folder = folder_of(resolved, out, name)
+    resolved = resolve(agent, env, settings or {}, config or trained / "config.toml")
     run = _checked(trained, theirs, resolved)
+    if name is None and resolved.label == theirs.label:
+        raise UserError(f"--trained-in: {trained} is called {theirs.label} too: --name or --run.label tells them apart")
+    folder = folder_of(resolved, out, name)
     if resume and (folder / "config.toml").exists():
         same_run(folder, resolved)
     device = set_up_torch(resolved)
-    open_folder(folder, resume=resume)
-    if checkpoint.checkpoints(folder):
-        raise UserError(f"--trained-in: {folder} holds checkpoints of its own; --resume without it goes on with them")
     session = Session(resolved, device)
-    session.agent_steps, session.updates = run.agent_steps, run.updates
-    found = restore(trained, session.agent, replay=False)
-    if found is None or found[1]["run"]["agent_steps"] != run.agent_steps:
-        raise UserError(f"--trained-in: {trained} holds no good checkpoint of its end")
-    manifest = identity(resolved, device, torch_threads(resolved), getattr(session.agent, "learner", None))
-    changed = drift(run.manifest, manifest)
-    if changed and not allow_drift:
-        told = f"--trained-in: {trained}: {'; '.join(changed)}"
-        raise UserError(f"{told}: this run would be trained otherwise (--allow-drift takes its weights all the same)")
-    took = {"seconds": run.seconds, "cpu_seconds": run.cpu_seconds or 0.0}
-    manifest[TRAINED_IN] = {"run": os.path.relpath(trained, folder), **took, "drift": changed}
-
-    def end_with(reason: str) -> None:
-        manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
-        write_json(folder / "manifest.json", manifest)
-
-    reason, final = "failed", None
     try:
-        with RunLock(folder), Watchdog(resolved.run.hang_after, end_with):
-            write_config(folder, resolved)
-            end_with(reason)
-            try:
-                with Stop() as stop, flushed_denormals(resolved):
-                    stop.at_once()
-                    final = _evaluated(folder, resolved, session, run)
-                reason = "finished"
-            except StoppedError as stopped:
-                reason = str(stopped)
-            except BaseException as error:
-                reason = f"failed: {type(error).__name__}: {error}"
-                raise
-            finally:
-                session.env.close()
-                end_with(reason)
-    except HangError as error:
-        raise EnvironmentFaultError(str(error)) from error
+        manifest = identity(resolved, device, torch_threads(resolved), getattr(session.agent, "learner", None))
+        changed = [*drift(run.manifest, manifest), *_unknown(run, resolved)]
+        if changed and not allow_drift:
+            told = f"--trained-in: {trained}: {'; '.join(changed)}"
+            raise UserError(f"{told}: trained here and now it might be another (--allow-drift takes it all the same)")
+        found = restore(trained, session.agent, replay=False)
+        if found is None or found[1]["run"]["agent_steps"] != run.agent_steps:
+            raise UserError(f"--trained-in: {trained} holds no good checkpoint of its end")
+        session.agent_steps, session.updates = run.agent_steps, run.updates
+        took = {"seconds": run.seconds, "cpu_seconds": run.cpu_seconds or 0.0, "joules": run.joules}
+        manifest[TRAINED_IN] = {"run": os.path.relpath(trained, folder), **took, "drift": changed}
+        open_folder(folder, resume=resume)
+        reason, final = _evaluate(folder, resolved, session, run, manifest)
+    finally:
+        session.env.close()
     return {
         "run": str(folder),
         **session.clocks._asdict(),
@@ -133,23 +114,29 @@ def own_cost(run: RunSummary) -> dict[str, float]:
 
 
 def trained_runs(places: Iterable[Path]) -> dict[str, Path]:
-    """Finished runs below these folders whose weights can be taken here and now, by their `training_hash`."""
+    """Finished runs below these folders whose weights can be taken here and now, by their `training_hash`.
+
+    Those that are damaged, or name code of their own, are left aside; nothing is imported that they name.
+    """
     found: dict[str, Path] = {}
     now = provenance()
     for place in places:
         for run in find_runs([place]).runs if place.is_dir() and any(place.glob("*/summary.json")) else ():
-            complete = run.exit_reason == "finished" and TRAINED_IN not in run.manifest and "versions" in run.manifest
-            if complete and checkpoint.checkpoints(run.folder) and not drift(run.manifest, {**run.manifest, **now}):
-                with contextlib.suppress(UserError):  # damaged: none to take from
-                    found.setdefault(training_hash(run_config(run.folder)), run.folder)
+            with contextlib.suppress(UserError, *DAMAGED, AttributeError):
+                if has_own_code(written(run.folder)) or run.taken or run.exit_reason != "finished":
+                    continue
+                same = not drift(read_manifest(run.folder), {**run.manifest, **now})
+                config = run_config(run.folder)
+                if same and not _unknown(run, config) and checkpoint.checkpoints(run.folder):
+                    found.setdefault(training_hash(config), run.folder)
     return found
 
 
 def _checked(trained: Path, theirs: Config, config: Config) -> RunSummary:
     run = read_run(trained)
     read_manifest(trained)  # a good one, or told
-    if run.exit_reason != "finished" or TRAINED_IN in run.manifest:
-        why = "took its own weights from another" if TRAINED_IN in run.manifest else "has not trained to its end"
+    if run.exit_reason != "finished" or run.taken:
+        why = "took its own weights from another" if run.taken else "has not trained to its end"
         raise UserError(f"--trained-in: {trained} {why}")
     if differing := training_differs(theirs, config):
         raise UserError(f"--trained-in: {trained} is trained with other settings: {', '.join(differing)}")
@@ -162,18 +149,70 @@ def _checked(trained: Path, theirs: Config, config: Config) -> RunSummary:
     return run
 
 
-def _evaluated(folder: Path, config: Config, session: Session, run: RunSummary) -> Any:
-    say(f"taking the final weights of {run.folder}")
-    cost = Cost(None)
-    final = Judge(config, session).final()
-    assert final is not None  # only a training's score can be none
+def _unknown(run: RunSummary, config: Config) -> list[str]:
+    """Why training anew might come to something else, beyond what a manifest tells."""
+    found = []
+    if not all(resumed.get("exact") for resumed in run.manifest.get("resumed", [])):
+        found.append("it was once resumed otherwise than it would have gone on")
+    if has_own_code(config.table()):
+        found.append("it runs code of yours, which may have changed")
+    return found
+
+
+def _evaluate(
+    folder: Path, config: Config, session: Session, run: RunSummary, manifest: dict[str, Any]
+) -> tuple[str, Any]:
+    """How it ended, and the evaluation."""
+    try:
+        with RunLock(folder) as lock:
+            if checkpoint.checkpoints(folder):
+                told = "holds checkpoints of its own: --resume without --trained-in goes on with them"
+                raise UserError(f"--trained-in: {folder} {told}")
+
+            def end_with(reason: str) -> None:
+                lock.check()
+                manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
+                write_json(folder / "manifest.json", manifest)
+
+            with Watchdog(config.run.hang_after, end_with):
+                write_config(folder, config)
+                write_json(folder / "manifest.json", manifest)
+                reason, final = "failed", None
+                try:
+                    with Stop() as stop, flushed_denormals(config):
+                        stop.at_once()
+                        say(f"taking the final weights of {run.folder}")
+                        cost = Cost(None)
+                        final = Judge(config, session).final()
+                        lock.check()
+                        _write(folder, config, session, run, final, cost.kept())
+                    reason = "finished"
+                except StoppedError as stopped:
+                    reason = str(stopped)
+                except BaseException as error:
+                    reason = f"failed: {type(error).__name__}: {error}"
+                    raise
+                finally:
+                    end_with(reason)
+                return reason, final
+    except HangError as error:
+        raise EnvironmentFaultError(str(error)) from error
+
+
+def _write(
+    folder: Path, config: Config, session: Session, run: RunSummary, final: Any, cost: Mapping[str, float | None]
+) -> None:
+    """One measurement, and the summary, with what the training took."""
     (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a process that was killed here
     metrics = Metrics(folder)
     values = {"eval/return": final["mean"], "time/seconds": run.seconds}
     point = curve_point(metrics.write(session.clocks, run.episodes, values))
     metrics.close()
-    kept = cost.kept()
-    kept["cpu_seconds"] += run.cpu_seconds or 0.0
-    ended = {"episodes": run.episodes, "seconds": run.seconds, **kept, "exit_reason": "finished"}
+    own, joules = cost["cpu_seconds"] or 0.0, cost["joules"]
+    every = {
+        "seconds": run.seconds,
+        "cpu_seconds": own + (run.cpu_seconds or 0.0),
+        "joules": None if joules is None or run.joules is None else joules + run.joules,
+    }
+    ended = {"episodes": run.episodes, **every, "exit_reason": "finished"}
     write_summary(folder, config, {**session.clocks._asdict(), **ended}, final, [point])
-    return final

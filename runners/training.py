@@ -29,6 +29,7 @@ from qladder.runners.run_folder import (
     open_folder,
     run_name,
     same_run,
+    took_weights,
     write_config,
     write_json,
     write_summary,
@@ -82,6 +83,8 @@ def train(
     folder = folder_of(resolved, out, name)
     if resume and (folder / "config.toml").exists():
         same_run(folder, resolved)
+        if took_weights(folder):
+            raise UserError(f"--resume: {folder} took its weights from another run; --trained-in does that again")
     run = _Run(resolved, folder, resume=resume, progress=progress)
     try:
         with RunLock(folder) as lock, Watchdog(resolved.run.hang_after, run.end_with):

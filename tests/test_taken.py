@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -10,16 +11,25 @@ from typing import Any
 import pytest
 from processes import qladder
 
+from qladder.agents.dqn_config import DQNConfig
 from qladder.envs.errors import UserError
 from qladder.runners import train
 from qladder.runners.claim_file import load_claim
 from qladder.runners.claims import _trained, cards, run_claim
 from qladder.runners.config import resolve
-from qladder.runners.likeness import training_differs, training_hash
+from qladder.runners.crew import Crew
+from qladder.runners.curves import CLOCKS, aggregate
+from qladder.runners.doctor import doctor
+from qladder.runners.groups import groups
+from qladder.runners.jobs import Job, jobs_of, write_settings
+from qladder.runners.likeness import _training, has_own_code, training_differs, training_hash
 from qladder.runners.loading import load, run_config
+from qladder.runners.reach import reached
 from qladder.runners.runs import read_run
 from qladder.runners.settings import Table, merge
+from qladder.runners.suite_file import load_suite
 from qladder.runners.taken import own_cost, take, trained_runs
+from qladder.runners.verify import verify
 
 SMALL: Table = {
     "agent": {"hidden": [8]},
@@ -46,23 +56,66 @@ def changed(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def test_it_comes_to_what_training_comes_to(trained: Path, tmp_path: Path) -> None:
-    anew = train("dqn", "CartPole-v1", settings=merge(SMALL, OTHERWISE), out=tmp_path)
-    taken = take(trained, settings=OTHERWISE, out=tmp_path, name="taken")
+def damage_checkpoints(run: Path) -> None:
+    for state in run.glob("checkpoints/step-*/state.json"):
+        state.write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("agent", "env", "settings", "otherwise"),
+    [
+        ("dqn", "CartPole-v1", SMALL, OTHERWISE),
+        ("noisy-dqn", "CartPole-v1", SMALL, OTHERWISE),
+        ("drqn", "CartPole-v1", SMALL, {"env": OTHERWISE["env"], "run": OTHERWISE["run"]}),
+        (
+            *("q-learning", "FrozenLake-v1", {"run": {"steps": 2_000}}),
+            {"env": {"eval_kwargs": {"is_slippery": False}}, "run": {"label": "dry", "eval_every": 300}},
+        ),
+    ],
+)
+def test_it_comes_to_what_training_comes_to(
+    agent: str, env: str, settings: Table, otherwise: Table, tmp_path: Path
+) -> None:
+    source = Path(train(agent, env, settings=settings, out=tmp_path)["run"])
+    anew = train(agent, env, settings=merge(settings, otherwise), out=tmp_path, name="anew")
+    taken = take(source, settings=otherwise, out=tmp_path)
     assert taken["evaluation"] == anew["evaluation"]
-    assert taken["evaluation"] != read_run(trained).evaluation
-    one, other = read_run(tmp_path / "taken"), read_run(anew["run"])
+    assert taken["evaluation"]["mean"] != json.loads((source / "summary.json").read_text())["evaluation"]["mean"]
+    one, other = read_run(taken["run"]), read_run(anew["run"])
+    assert one.taken
+    assert not other.taken
     assert one.curve[0].mean == other.curve[-1].mean
-    assert [p.agent_steps for p in one.curve] == [600]
+    assert [point.agent_steps for point in one.curve] == [other.agent_steps]
     for field in ("agent", "env", "settings_hash", "protocol", "frames", "agent_steps", "updates", "episodes"):
         assert getattr(one, field) == getattr(other, field), field
-    assert (tmp_path / "taken" / "config.toml").read_bytes() == (Path(anew["run"]) / "config.toml").read_bytes()
-    assert one.seconds == read_run(trained).seconds  # of the training
-    assert own_cost(one)["agent_steps"] == own_cost(one)["seconds"] == 0
-    assert 0 < own_cost(one)["cpu_seconds"] < own_cost(other)["cpu_seconds"]
-    assert own_cost(other)["agent_steps"] == 600
-    with pytest.raises(UserError, match=f"took the weights of {trained}, where the checkpoints are"):
-        load(one.folder)
+    assert (one.folder / "config.toml").read_bytes() == (other.folder / "config.toml").read_bytes()
+
+
+def test_what_it_costs_is_the_evaluation(trained: Path, tmp_path: Path) -> None:
+    taken, source = read_run(take(trained, settings=OTHERWISE, out=tmp_path)["run"]), read_run(trained)
+    assert taken.seconds == source.seconds  # of the training
+    assert own_cost(taken)["agent_steps"] == own_cost(taken)["seconds"] == 0
+    assert 0 < own_cost(taken)["cpu_seconds"] < own_cost(source)["cpu_seconds"]
+    assert own_cost(source) == {
+        "agent_steps": 600,
+        "seconds": source.seconds,
+        "cpu_seconds": source.cpu_seconds,
+    }
+
+
+def test_its_folder_says_where_the_weights_are(trained: Path, tmp_path: Path) -> None:
+    taken = Path(take(trained, settings=OTHERWISE, out=tmp_path)["run"])
+    said = f"took the weights of {trained}, where the checkpoints are"
+    with pytest.raises(UserError, match=said):
+        load(taken)
+    with pytest.raises(UserError, match=said):
+        verify(taken)
+    assert said in json.dumps(doctor(taken))
+    with pytest.raises(UserError, match="took its weights from another run; --trained-in does that again"):
+        train(config=taken / "config.toml", out=tmp_path, resume=True)
+    assert read_run(taken).exit_reason == "finished"
+    with pytest.raises(UserError, match="took its own weights from another"):
+        take(taken, out=tmp_path, name="again")
 
 
 def test_one_that_was_killed_is_done_again(trained: Path, tmp_path: Path) -> None:
@@ -84,20 +137,20 @@ def test_one_that_was_killed_is_done_again(trained: Path, tmp_path: Path) -> Non
         ({"agent": {"gamma": 0.5}}, r"trained with other settings: agent\.gamma"),
         ({"run": {"steps": 700, "seed": 1}}, r"other settings: run\.seed, run\.steps"),
         ({"env": {"kwargs": {"sutton_barto_reward": True}}}, r"other settings: env\.kwargs"),
+        ({"agent": {"stress": "prune-random"}}, r"is called dqn too: --name or --run\.label"),
     ],
 )
-def test_what_is_trained_otherwise_is_refused(trained: Path, tmp_path: Path, settings: Table, said: str) -> None:
+def test_what_is_trained_otherwise_or_called_alike_is_refused(
+    trained: Path, tmp_path: Path, settings: Table, said: str
+) -> None:
     with pytest.raises(UserError, match=said):
         take(trained, settings=settings, out=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_runs_that_have_nothing_to_give_are_refused(trained: Path, tmp_path: Path) -> None:
+def test_runs_that_have_nothing_to_give_are_refused_and_leave_nothing(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run folder"):
-        take(tmp_path / "none", out=tmp_path)
-    take(trained, settings=OTHERWISE, out=tmp_path, name="taken")
-    with pytest.raises(UserError, match="took its own weights from another"):
-        take(tmp_path / "taken", out=tmp_path, name="again")
+        take(tmp_path / "none", out=tmp_path, name="again")
     other = copy(trained, tmp_path)
     changed(other / "summary.json", exit_reason="terminated")
     with pytest.raises(UserError, match="has not trained to its end"):
@@ -106,10 +159,10 @@ def test_runs_that_have_nothing_to_give_are_refused(trained: Path, tmp_path: Pat
     with pytest.raises(UserError, match=r"was made under classic v0 \(0\), another protocol"):
         take(other, out=tmp_path, name="again")
     other = copy(trained, tmp_path / "b")
-    for state in other.glob("checkpoints/step-*/state.json"):
-        state.write_text("{}")
+    damage_checkpoints(other)
     with pytest.raises(UserError, match="no good checkpoint of its end"):
         take(other, out=tmp_path, name="again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_weights_of_another_version_are_taken_on_request(trained: Path, tmp_path: Path) -> None:
@@ -118,17 +171,51 @@ def test_weights_of_another_version_are_taken_on_request(trained: Path, tmp_path
     changed(other / "manifest.json", versions={**manifest["versions"], "numpy": "1.0"})
     with pytest.raises(UserError, match=r"versions\.numpy was 1\.0 and is .*--allow-drift"):
         take(other, out=tmp_path, name="taken")
-    done = qladder(
-        *("train", "--trained-in", str(other), "--out", str(tmp_path), "--name", "taken", "--resume"),
-        *("--allow-drift", "--json"),
-        cwd=tmp_path,
+    command = (
+        "train",
+        "--trained-in",
+        str(other),
+        "--out",
+        str(tmp_path),
+        "--name",
+        "taken",
+        "--allow-drift",
+        "--json",
     )
+    done = qladder(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["evaluation"]["returns"] == list(read_run(trained).evaluation.returns)  # type: ignore[union-attr]
+    evaluation = read_run(trained).evaluation
+    assert evaluation is not None
+    assert json.loads(done.stdout)["evaluation"]["returns"] == list(evaluation.returns)
     (told,) = json.loads((tmp_path / "taken" / "manifest.json").read_text())["trained_in"]["drift"]
     assert told.startswith("versions.numpy was 1.0")
     assert trained_runs([tmp_path]) == {}
-    assert trained_runs([trained.parent, tmp_path / "none"]) == {training_hash(run_config(trained)): trained}
+    twice = qladder(*command, "--until-done", cwd=tmp_path)
+    assert (twice.returncode, twice.stdout) == (2, "")
+    assert "--until-done with --trained-in" in twice.stderr
+
+
+def test_of_a_resume_that_was_not_exact_and_of_code_of_ones_own_nothing_is_sure(trained: Path, tmp_path: Path) -> None:
+    lost = merge(SMALL, {"run": {"checkpoint_replay": False, "learning_starts": 50}})
+    half = train("dqn", "CartPole-v1", settings=lost, out=tmp_path, until=300)
+    train("dqn", "CartPole-v1", settings=lost, out=tmp_path, resume=True)
+    with pytest.raises(UserError, match="it was once resumed otherwise than it would have gone on"):
+        take(Path(half["run"]), out=tmp_path, name="taken")
+    assert trained_runs([tmp_path]) == {}
+    other = copy(trained, tmp_path / "b")
+    config = (other / "config.toml").read_text()
+    (other / "config.toml").write_text(config.replace("wrappers = []", 'wrappers = ["no_such_module:Mine"]'))
+    assert trained_runs([tmp_path / "b"]) == {}
+    (other / "config.toml").write_text(config.replace('name = "dqn"', "name = 3"))
+    assert trained_runs([tmp_path / "b"]) == {}
+    (other / "config.toml").write_text(config)
+    assert trained_runs([tmp_path / "b", tmp_path / "none"]) == {training_hash(run_config(trained)): other}
+    wrapped = resolve("dqn", "CartPole-v1", merge(SMALL, {"env": {"wrappers": ["mine:wrapper"]}}))
+    assert has_own_code(wrapped.table())
+    ours = resolve("dqn", "CartPole-v1", merge(SMALL, {"env": {"wrappers": ["qladder.envs.stacked:stack_2"]}}))
+    assert not has_own_code(ours.table())
+    assert has_own_code({**ours.table(), "agent": {"name": "mine:Agent"}})
+    assert has_own_code({**ours.table(), "env": {"id": "mine:Corridor-v0"}})
 
 
 def test_a_run_that_has_begun_to_train_is_left_to_go_on(trained: Path, tmp_path: Path) -> None:
@@ -144,19 +231,34 @@ def test_a_score_of_the_training_has_no_other_evaluation(tmp_path: Path) -> None
         take(Path(run["run"]), out=tmp_path, name="taken")
 
 
-def test_training_knows_nothing_of_labels_and_evaluation() -> None:
+def test_training_knows_nothing_of_names_and_evaluation_and_of_all_else() -> None:
     config = resolve("dqn", "CartPole-v1", SMALL)
-    assert training_hash(resolve("dqn", "CartPole-v1", merge(SMALL, OTHERWISE, {"run": {"claim": "c"}}))) == (
-        training_hash(config)
-    )
-    for section in ("agent", "replay", "run"):
-        for name, value in config.table()[section].items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and name != "stress_size":
-                another = value + 1 if isinstance(value, int) else value / 2 or 0.5
-                other = resolve("dqn", "CartPole-v1", merge(SMALL, {section: {name: another}}))
-                free = name in ("hang_after", "health_every", "log_every", "threads")
-                assert (training_hash(other) == training_hash(config)) == free, name
-                assert training_differs(config, other) == ([] if free else [f"{section}.{name}"])
+    evaluated = merge(OTHERWISE, {"run": {"claim": "c", "eval_every": 7, "eval_episodes": 3}})
+    assert training_hash(resolve("dqn", "CartPole-v1", merge(SMALL, evaluated))) == training_hash(config)
+    assert training_differs(config, resolve("dqn", "CartPole-v1", merge(SMALL, {"replay": {"n_step": 3}}))) == [
+        "replay.n_step"
+    ]
+    table, free = config.table(), []
+    for section, fields in table.items():
+        for name in fields:
+            other = {**table, section: {**fields, name: "another"}}
+            free += [f"{section}.{name}"] if _training(other, DQNConfig) == _training(table, DQNConfig) else []
+    assert sorted(free) == [
+        *("agent.stress", "agent.stress_size", "env.eval_kwargs", "run.checkpoint_every", "run.checkpoint_replay"),
+        *("run.claim", "run.device", "run.eval_episodes", "run.eval_every", "run.hang_after", "run.health_every"),
+        *("run.label", "run.log_every", "run.threads"),
+    ]
+
+
+def test_curves_and_times_are_of_runs_that_were_evaluated_on_the_way(trained: Path, tmp_path: Path) -> None:
+    source = read_run(trained)
+    taken = read_run(take(trained, out=tmp_path, name="taken")["run"])
+    assert aggregate([source, taken], CLOCKS[0]).x.tolist() == [200, 400, 600]
+    assert aggregate([taken], CLOCKS[0]).x.tolist() == [600]
+    (group,) = groups([source])
+    assert len(reached([group], {"CartPole-v1": 0.0})) == 1
+    (group,) = groups([taken])
+    assert reached([group], {"CartPole-v1": 0.0}) == []
 
 
 CLAIM = """
@@ -189,17 +291,66 @@ def test_a_claim_trains_each_network_once_and_takes_those_of_others(tmp_path: Pa
     first.write_text(CLAIM)
     second.write_text(CLAIM.replace("0.5", "0.25"))
     out = tmp_path / "out"
-    for file in (first, second):
-        assert run_claim(str(file), out=out, jobs=2) == []
+    assert run_claim(str(first), out=out, jobs=2) == []
+    (bad,) = out.glob("first-*/runs/whole__CartPole-v1__s1")
+    damage_checkpoints(bad)  # what can't be taken is trained
+    assert run_claim(str(second), out=out, jobs=2) == []
     one, two = cards([str(first), str(second)], out)
     costs = [(card.cost["runs"], card.cost["taken"], card.cost["agent_steps"]) for card in (one, two)]
-    assert costs == [(4, 2, 1200), (4, 4, 0)]
+    assert costs == [(4, 2, 1200), (4, 3, 600)]
     assert one.measures["whole"] == two.measures["whole"]
     half = {"agent": {"stress": "prune-random", "stress_size": 0.5}}
     anew = train("dqn", "CartPole-v1", settings=merge(SMALL, half), out=tmp_path)
     (taken,) = (run for run in one.runs if run.agent == "half" and run.seed == 0)
     assert taken.evaluation is not None
     assert taken.evaluation.mean == anew["evaluation"]["mean"]
+
+
+def jobs_alike(place: Path, settings: str = "") -> list[Job]:
+    task = '[[task]]\nagent = "q-learning"\nenv = "FrozenLake-v1"\nsteps = 300\nlabel = "{}"\n' + settings
+    (place / "alike.toml").write_text('summary = "alike"\nseeds = 1\n' + task.format("one") + task.format("other"))
+    return jobs_of(load_suite(str(place / "alike.toml")), place / "o")
+
+
+def test_what_another_process_has_trained_meanwhile_is_taken(tmp_path: Path) -> None:
+    one, other = jobs_alike(tmp_path)
+    train(config=write_settings(one), out=one.folder.parent, name=one.folder.name)
+    crew = Crew(2, {}, None, progress=False, trained={})
+    assert crew.run([one, other]) == {}
+    assert [read_run(job.folder).taken for job in (one, other)] == [False, True]
+
+
+def test_what_another_process_has_under_way_is_waited_for(tmp_path: Path) -> None:
+    one, other = jobs_alike(tmp_path)
+    place = one.place(".claim")
+    place.parent.mkdir(parents=True)
+    with place.open("w") as claimed:
+        fcntl.flock(claimed, fcntl.LOCK_EX)
+        crew = Crew(2, {}, None, progress=False, trained={})
+        waiting = [one, other]
+        assert not crew._begin_one(waiting)
+        assert waiting == [one, other]  # the other would have the weights for nothing
+    crew._looked.clear()
+    assert crew.run(waiting) == {}
+    assert [read_run(job.folder).taken for job in (one, other)] == [False, True]
+
+
+def test_one_that_was_killed_while_it_took_trains_where_nothing_is_to_be_taken(tmp_path: Path) -> None:
+    one, other = jobs_alike(tmp_path)
+    train(config=write_settings(one), out=one.folder.parent, name=one.folder.name)
+    take(one.folder, config=write_settings(other), out=other.folder.parent, name=other.folder.name)
+    (other.folder / "summary.json").unlink()
+    damage_checkpoints(one.folder)
+    crew = Crew(2, {}, None, progress=False, trained={one.training: one.folder})
+    assert crew.run([other]) == {}
+    assert not read_run(other.folder).taken
+    assert [point.agent_steps for point in read_run(other.folder).curve][-1] == 300
+
+
+def test_scores_of_the_training_are_trained_for(tmp_path: Path) -> None:
+    jobs = jobs_alike(tmp_path, 'protocol = "cleanrl"\n')
+    assert Crew(2, {}, None, progress=False, trained={}).run(jobs) == {}
+    assert [read_run(job.folder).taken for job in jobs] == [False, False]
 
 
 def test_a_measure_of_whole_curves_takes_nothing(tmp_path: Path) -> None:
