@@ -13,7 +13,7 @@ from qladder.runners.claim_verdict import Answer
 from qladder.runners.claims import Card
 from qladder.runners.curves import CLOCKS
 from qladder.runners.diff import setting_text
-from qladder.runners.figures import clock_svg, colours
+from qladder.runners.figures import Style, clock_svg, colours, scores_svg
 from qladder.runners.groups import groups
 from qladder.runners.report import facts, settings_between, shipped, signed, write_page
 from qladder.runners.stats import iqm
@@ -81,7 +81,9 @@ def _card(card: Card, place: int) -> dict[str, Any]:
         "cost": card.cost,
         "tuned": card.tuned,
         "trials": len(claim.trials(claim.arm[0])),
-        "figures": [
+        "figures": _scores(card, styles, place)
+        if claim.metric == "score"
+        else [
             clock_svg([g for g in grouped if g.env == env], CLOCKS[0], styles, SIZE, f"c{place}-{i}-", each_seed=False)
             for i, env in enumerate(envs)
         ],
@@ -99,6 +101,15 @@ def _card(card: Card, place: int) -> dict[str, Any]:
         "differs": settings_between([g for g in grouped if g.env == envs[0]]) if envs else {},
         "facts": [(key, values) for key, values in told if key in TOLD],
     }
+
+
+def _scores(card: Card, styles: dict[str, Style], place: int) -> list[str]:
+    """A picture for each environment; curves would show little of runs that took another's weights."""
+    figures = []
+    for i, env in enumerate(place.env for place in card.claim.place):
+        scores = {arm: [*by_env[env].values()] for arm, by_env in card.measures.items() if by_env[env]}
+        figures += [scores_svg(scores, styles, SIZE[0], f"c{place}-{i}-", env)] if scores else []
+    return figures
 
 
 def _arm(claim: Claim, label: str) -> int:

@@ -14,8 +14,8 @@ from qladder.runners.curves import CLOCKS, Clock, aggregate
 from qladder.runners.groups import Group, groups
 from qladder.runners.references import Reference
 from qladder.runners.runs import RunSummary
-from qladder.runners.stats import Floats
-from qladder.runners.svg import AGENT, INK, MUTED, inline
+from qladder.runners.stats import Floats, iqm
+from qladder.runners.svg import AGENT, INK, MUTED, RULE, inline
 from qladder.runners.wording import number
 
 if TYPE_CHECKING:
@@ -106,6 +106,31 @@ def profile_svg(
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return inline(file.getvalue(), prefix, f"Performance profiles of {', '.join(shares)}")
+
+
+def scores_svg(
+    scores: Mapping[str, Sequence[float]], styles: dict[str, Style], width: float, prefix: str, where: str
+) -> str:
+    """A row for each agent, a dot for each seed, a stroke at their interquartile mean; as `clock_svg` gives curves."""
+    from matplotlib.figure import Figure
+
+    height = 0.75 + 0.3 * len(scores)
+    with plain_style():
+        figure = Figure(figsize=(width, height), facecolor="none")
+        left = 0.5 + 0.08 * max(len(_short(label)) for label in scores)
+        axes = figure.add_axes((left / width, 0.5 / height, (width - left - 0.3) / width, (height - 0.65) / height))
+        for row, (label, values) in enumerate(scores.items()):
+            colour, gid = styles[label][0], agent_class(label, styles)
+            axes.scatter(values, [row] * len(values), s=26, color=colour, alpha=0.45, linewidths=0, zorder=2, gid=gid)
+            middle = iqm(values)
+            axes.plot([middle, middle], [row - 0.34, row + 0.34], color=colour, linewidth=2, zorder=3, gid=gid)
+        plain_axes(axes, f"score on {where}", "")
+        axes.grid(axis="x", color=RULE, linewidth=0.7)
+        axes.set_ylim(len(scores) - 0.4, -0.6)
+        axes.set_yticks(range(len(scores)), [_short(label) for label in scores])
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return inline(file.getvalue(), prefix, f"Scores of {', '.join(scores)} on {where}, a dot for each seed")
 
 
 def curves_figure(runs: Sequence[RunSummary], path: Path | str, *, mix_protocols: bool = False) -> Path:

@@ -16,7 +16,7 @@ from run_folders import write_run
 
 from qladder.envs.errors import UserError
 from qladder.runners.claim_file import Claim, claim_names, load_claim
-from qladder.runners.claim_report import formula
+from qladder.runners.claim_report import formula, write_claims
 from qladder.runners.claim_verdict import Answer, Measures, _found_with, answers, effect, measures
 from qladder.runners.claims import cards, list_claims, write_last
 from qladder.runners.runs import find_runs
@@ -291,6 +291,22 @@ def test_how_many_more_seeds_might_tell(claim: Claim) -> None:
     assert not short(6 + near.more_seeds)
     assert short(6 + near.more_seeds - 1)
     assert judged(claim, [0.05 + x for x in pattern], [0.0] * 6).more_seeds is None  # an effect of just delta
+
+
+def test_a_claim_that_is_judged_by_the_score_shows_each_seeds(file: Path, tmp_path: Path) -> None:
+    file.write_text(file.read_text().replace("seeds = 6", 'seeds = 6\nmetric = "score"'))
+    scored = load_claim(str(file))
+    place = tmp_path / "out" / f"early-bird-{scored.stamp}" / "runs"
+    for arm, score in (("large", 0.5), ("small", 0.25)):
+        for seed in range(6):
+            write_run(place, arm, "FrozenLake-v1", seed, score + seed / 100)
+    (card,) = cards([str(file)], tmp_path / "out")
+    page = write_claims([card], tmp_path / "page.html").read_text()
+    (figure,) = re.findall(r"<figure>(.*?)</figure>", page, re.DOTALL)
+    assert 'aria-label="Scores of large, small on FrozenLake-v1, a dot for each seed"' in figure
+    by_arm = [re.findall(rf'<g class="agent-{arm}".*?</g>\s*</g>', figure, re.DOTALL) for arm in (0, 1)]
+    assert ["".join(parts).count("<use") for parts in by_arm] == [6, 6]
+    assert "A dot for each seed" in page
 
 
 def test_a_claim_that_has_just_begun_has_a_card(file: Path, claim: Claim, tmp_path: Path) -> None:
