@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-NEAR = 1.5  # pixels: the width of the kernel by which weights are predicted
-RIDGE = 0.01
+NEAR = (0.75, 1.5, 3.0, 6.0)  # pixels: the width of the kernel by which weights are predicted
+RIDGE = (0.01, 0.1, 1.0, 10.0)
 
 
 def changed(kind: str, size: float, seed: int, weights: Sequence[Tensor], picture: tuple[int, ...]) -> list[Tensor]:
@@ -19,7 +19,9 @@ def changed(kind: str, size: float, seed: int, weights: Sequence[Tensor], pictur
     low-rank: of the singular values of the largest layer, the smallest.
     zero-pixels, predict-pixels: of the pixels of a picture `[C, H, W]`, by lot; their weights in the first layer are
         set to 0, or predicted from the other pixels' weights, unit by unit, by kernel ridge regression on the distance
-        of the pixels (Denil et al. 2013, section 3.2).
+        of the pixels (Denil et al. 2013, section 3.2). Of `NEAR` and `RIDGE` those are taken that predict best each of
+        the weights that are left from the others: weights are rough, and what follows them too closely does worse than
+        nothing.
     """
     if kind.startswith("prune"):
         return _pruned(kind, size, seed, weights)
@@ -58,10 +60,22 @@ def _without_pixels(weight: Tensor, size: float, seed: int, picture: tuple[int, 
     result = weight.clone()
     result[:, gone] = 0
     if predicted:
-        where = torch.cartesian_prod(*(torch.arange(float(n), dtype=torch.float64) for n in picture))
-        apart = (where[:, None, 1:] - where[None, :, 1:]).square().sum(2)
-        kernel = (-apart / (2 * NEAR**2)).exp() * (where[:, None, 0] == where[None, :, 0])  # within a channel
-        known = weight[:, left].T.double().cpu()
-        fitted = torch.linalg.solve(kernel[left][:, left] + RIDGE * torch.eye(len(left), dtype=torch.float64), known)
-        result[:, gone] = (kernel[gone][:, left] @ fitted).T.to(weight)
+        result[:, gone] = _predicted(weight[:, left].T.double().cpu(), left, gone, picture).T.to(weight)
     return result
+
+
+def _predicted(known: Tensor, left: Tensor, gone: Tensor, picture: tuple[int, ...]) -> Tensor:
+    """Weights of the pixels that are `gone` `[G, U]` from those that are `left` `[L, U]`, in float64."""
+    where = torch.cartesian_prod(*(torch.arange(float(n), dtype=torch.float64) for n in picture))
+    apart = (where[:, None, 1:] - where[None, :, 1:]).square().sum(2)
+    same = where[:, None, 0] == where[None, :, 0]  # within a channel
+    best, least = torch.zeros(len(gone), known.shape[1], dtype=torch.float64), math.inf
+    for near in NEAR:
+        kernel = (-apart / (2 * near**2)).exp() * same
+        for ridge in RIDGE:
+            inverse = torch.linalg.inv(kernel[left][:, left] + ridge * torch.eye(len(left), dtype=torch.float64))
+            fitted = inverse @ known
+            missed = float((fitted / inverse.diagonal()[:, None]).square().sum())  # each one, left out in turn
+            if missed < least:
+                best, least = kernel[gone][:, left] @ fitted, missed
+    return best
