@@ -59,7 +59,7 @@ class Crew:
         self._failed: dict[Path, str] = {}
         self._attempts: dict[Path, int] = {}
         self._looked: dict[Path, float] = {}  # when a run was found in the hands of another suite
-        self._elsewhere: list[Job] = []  # those runs, until they are done or done here
+        self._elsewhere: dict[Path, str] = {}  # how those are trained, until they are done or done here
         self._ended = self._of = 0
         self._started = time.monotonic()
 
@@ -97,9 +97,7 @@ class Crew:
                 if claim is None:
                     if job.folder not in self._looked and self._progress:
                         say(f"{job.folder.name} is being done by another process; it is waited for")
-                    if job not in self._elsewhere:
-                        self._elsewhere.append(job)
-                    self._looked[job.folder] = now
+                    self._looked[job.folder], self._elsewhere[job.folder] = now, job.training
                     continue
                 self._begin(job, claim)
             except OSError as error:
@@ -109,7 +107,7 @@ class Crew:
         return False
 
     def _begin(self, job: Job, claim: int) -> None:
-        self._elsewhere = [other for other in self._elsewhere if other is not job]
+        self._elsewhere.pop(job.folder, None)
         try:
             if not job.done():
                 source = self._source(job)
@@ -125,10 +123,11 @@ class Crew:
 
     def _awaits(self, job: Job) -> bool:
         """Whether one is under way, here or elsewhere, that is trained alike and has weights to give when it ends."""
-        if self._trained is None or not job.may_take or self._source(job) is not None:
+        if self._trained is None:
             return False
-        elsewhere = [other for other in self._elsewhere if other.folder != job.folder]
-        return any(other.training == job.training for other in [*elsewhere, *(c.job for c in self._children)])
+        elsewhere = [training for folder, training in self._elsewhere.items() if folder != job.folder]
+        under_way = {*elsewhere, *(child.job.training for child in self._children)}
+        return job.training in under_way and job.may_take and self._source(job) is None
 
     def _source(self, job: Job) -> Path | None:
         """The run whose weights it takes; None where it trains, as one does that has begun to."""
@@ -147,8 +146,10 @@ class Crew:
         self._children.remove(child)
         try:
             if child.process.returncode == BAD_INPUT and child.source is not None and self._trained:
-                self._trained.pop(child.job.training, None)  # what is there can't be taken: it trains for itself
+                self._trained.pop(child.job.training, None)
                 waiting.insert(0, child.job)
+                if self._progress:
+                    say(f"{child.job.folder.name}: {_last_line(child.job)}; it trains for itself")
             else:
                 self._judge(child.job, child.process.returncode, waiting)
         finally:
@@ -163,9 +164,8 @@ class Crew:
             self._offer(job)
             self._tell(job, "done")
             return
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         attempts = self._attempts[job.folder] = self._attempts.get(job.folder, 0) + 1
-        ended = f"exit status {status}: {lines[-1] if lines else 'no output'}"
+        ended = f"exit status {status}: {_last_line(job)}"
         reason = f"{ended if status >= 0 else f'killed by {signal.Signals(-status).name}'} (log: {log})"
         if attempts > self._retries:
             self._fail(job, reason)
@@ -195,6 +195,12 @@ class Crew:
             child = self._children.pop()
             child.process.wait()
             os.close(child.claim)
+
+
+def _last_line(job: Job) -> str:
+    """What its process said last."""
+    lines = job.place(".log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no output"
 
 
 @contextmanager

@@ -40,9 +40,11 @@ class Job:
 
         Code of the user's own may have changed since those were trained.
         """
-        by_training = self.config.protocol.score == "training"
-        begun = any(self.folder.glob("checkpoints/step-*"))
-        return not by_training and not begun and not has_own_code(self.config.table())
+        return self._scored_alike and not any(self.folder.glob("checkpoints/step-*"))
+
+    @cached_property
+    def _scored_alike(self) -> bool:
+        return self.config.protocol.score != "training" and not has_own_code(self.config.table())
 
     def done(self) -> bool:
         """Whether its folder holds the finished run of just these settings."""

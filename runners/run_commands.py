@@ -75,43 +75,22 @@ def train(
         ours = ("--until-done", "--until_done", "--resume")
         again = [argument for argument in command_line.arguments if argument not in ours]
         sys.exit(train_until_done(again, folder, resume=resume))
-    if trained_in is not None:
+    asked: dict[str, Any] = {"settings": settings, "config": config, "out": out, "name": name}
+    asked |= {"resume": resume, "allow_drift": allow_drift}
+    if trained_in is None:
+        result = training.train(agent, env, **asked, progress=True)
+        saved = f" at {result['agent_steps']:,} agent steps, saved; go on with --resume"
+    else:
         from qladder.runners.taken import take
 
-        result = take(
-            trained_in,
-            agent,
-            env,
-            settings=settings,
-            config=config,
-            out=out,
-            name=name,
-            resume=resume,
-            allow_drift=allow_drift,
-        )
-    else:
-        result = training.train(
-            agent,
-            env,
-            settings=settings,
-            config=config,
-            out=out,
-            name=name,
-            resume=resume,
-            allow_drift=allow_drift,
-            progress=True,
-        )
+        result = take(trained_in, agent, env, **asked)
+        saved = "; the same with --resume does it again"
     if json:
         print_json(result)
     elif result["exit_reason"] == "finished":
         print(f"{result['run']}: {_score(result['evaluation'])} after {result['agent_steps']:,} agent steps")
-    elif trained_in is not None:
-        print(f"{result['exit_reason']}; the same with --resume does it again", file=sys.stderr)
     else:
-        print(
-            f"{result['exit_reason']} at {result['agent_steps']:,} agent steps, saved; go on with --resume",
-            file=sys.stderr,
-        )
+        print(f"{result['exit_reason']}{saved}", file=sys.stderr)
     sys.exit(STATUS[result["exit_reason"]])
 
 
