@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from zlib import crc32
@@ -17,6 +18,7 @@ from qladder.agents.surgery import changed
 from qladder.envs.errors import UserError
 
 FULL_SCALE = 255.0  # of a pixel
+PREDICTED = 10_000  # pixels; a gigabyte for each matrix
 
 
 class Stress:
@@ -59,7 +61,7 @@ class Stress:
     @contextmanager
     def _with_others(self, network: nn.Module) -> Iterator[None]:
         """While entered, the weights are what the stress makes of them."""
-        weights = [] if "noise" in self._kind else [p for p in network.parameters() if p.dim() > 1]
+        weights = [] if "noise" in self._kind else acting_weights(network)
         kept = [w.detach().clone() for w in weights]
         if len(kept) != len(self._of) or not all(map(torch.equal, kept, self._of)):
             self._of, self._others = kept, changed(self._kind, self._size, self._seed, kept, self._picture)
@@ -68,6 +70,11 @@ class Stress:
             yield
         finally:
             _fill(weights, kept)
+
+
+def acting_weights(network: nn.Module) -> list[Tensor]:
+    """The weights that decide what a greedy agent does: no biases, and no scales of noise."""
+    return [p for name, p in network.named_parameters() if p.dim() > 1 and not name.endswith("weight_std")]
 
 
 @torch.no_grad()
@@ -92,4 +99,7 @@ def make_stress(config: DQNConfig, spec: EnvSpec, seed: int) -> Stress | None:
     if "pixels" in config.stress and (config.network != "mlp" or len(spec.obs_shape) != 3):
         told = f"agent.stress = '{config.stress}': {spec.id} observes {spec.obs_shape} with network {config.network}"
         raise UserError(f"{told}; it is for an mlp that sees pictures")
+    if config.stress == "predict-pixels" and math.prod(spec.obs_shape) > PREDICTED:
+        told = f"agent.stress = 'predict-pixels': {spec.id} has {math.prod(spec.obs_shape):,} pixels"
+        raise UserError(f"{told}; it takes memory for the distance of every two, and at most {PREDICTED:,} are allowed")
     return Stress(config.stress, config.stress_size, seed, spec.obs_shape)

@@ -17,11 +17,11 @@ def changed(kind: str, size: float, seed: int, weights: Sequence[Tensor], pictur
 
     prune-smallest, prune-random: of all layers' weights together, set to 0.
     low-rank: of the singular values of the largest layer, the smallest.
-    zero-pixels, predict-pixels: of the pixels of a picture `[C, H, W]`, by lot; their weights in the first layer are
-        set to 0, or predicted from the other pixels' weights, unit by unit, by kernel ridge regression on the distance
-        of the pixels (Denil et al. 2013, section 3.2). Of `NEAR` and `RIDGE` those are taken that predict best each of
-        the weights that are left from the others: weights are rough, and what follows them too closely does worse than
-        nothing.
+    zero-pixels, predict-pixels: of the pixels of a picture `[C, H, W]`, by lot; their weights in the layer that sees
+        them are set to 0, or predicted from the other pixels' weights, unit by unit, by kernel ridge regression on the
+        distance of the pixels (Denil et al. 2013, section 3.2). Of `NEAR` and `RIDGE` those are taken that predict best
+        each of the weights that are left from the others: weights are rough, and what follows them too closely does
+        worse than nothing.
     """
     if kind.startswith("prune"):
         return _pruned(kind, size, seed, weights)
@@ -30,7 +30,8 @@ def changed(kind: str, size: float, seed: int, weights: Sequence[Tensor], pictur
         largest = max(range(len(weights)), key=lambda i: weights[i].numel())
         result[largest] = _of_low_rank(weights[largest], size)
     elif weights:
-        result[0] = _without_pixels(weights[0], size, seed, picture, predicted=kind == "predict-pixels")
+        first = next(i for i, w in enumerate(weights) if w.dim() == 2 and w.shape[1] == math.prod(picture))
+        result[first] = _without_pixels(weights[first], size, seed, picture, predicted=kind == "predict-pixels")
     return result
 
 

@@ -15,7 +15,7 @@ from qladder.runners.stop import StoppedError
 
 def claims(
     action: Positional[Literal["list", "run", "report"]],
-    name: Positional[str] = "all",
+    name: Positional[str | None] = None,
     /,
     *,
     seeds: int | None = None,
@@ -27,14 +27,15 @@ def claims(
 
     Args:
         action: list them with their last verdicts; run what is missing, then report; or report what has been run.
-        name: A claim from `qladder claims list`, a TOML file, or all.
+        name: A claim from `qladder claims list`, a TOML file, or all; a report is of all by default.
         seeds: How many seeds; by default the claim's, with fewer of which there is no verdict.
         jobs: Runs side by side; by default one per core.
         out: Folder of the runs and the report; by default runs/claims.
     """
     from qladder.runners.claim_file import claim_names, load_claim
     from qladder.runners.claim_report import write_claims
-    from qladder.runners.claims import OUT, cards, list_claims, run_claim, write_last
+    from qladder.runners.claims import OUT, cards, list_claims, write_last
+    from qladder.runners.crew import alone
 
     out = OUT if out is None else out
     if seeds is not None and seeds < 1:
@@ -48,22 +49,28 @@ def claims(
         else:
             _print_list(told)
         return
-    names = claim_names() if name == "all" else [name]
+    if action == "run" and name is None:
+        raise UserError("claims run needs a NAME: one of qladder claims list, a TOML file, or all")
+    one_of_all = name in (None, "all")
+    names = claim_names() if name is None or name == "all" else [name]
     for one in names:
         load_claim(one)  # what does not hold together is told before anything runs
     failed: list[str] = []
     if action == "run":
         try:
             for one in names:
-                failed += run_claim(one, out=out, seeds=seeds, jobs=jobs, progress=True)
+                failed += _run(one, one_of_all, out=out, seeds=seeds, jobs=jobs)
         except StoppedError as stopped:
             print(f"{stopped}: the runs under way are saved; the same command goes on", file=sys.stderr)
             sys.exit(STATUS[str(stopped)])
-    shown = [card for card in cards(names, out) if card.runs or card.stale or name != "all"]
-    if not shown:
+    if not out.exists():
         raise UserError(f"--out {out}: no claim has runs there; qladder claims run NAME --out {out}")
-    report = write_claims(shown, out / "report.html")
-    write_last(shown, out)
+    with alone(out / ".report.claim"):
+        shown = [card for card in cards(names, out) if card.found.runs or card.stale or not one_of_all]
+        if not shown:
+            raise UserError(f"--out {out}: no claim has runs there; qladder claims run NAME --out {out}")
+        report = write_claims(shown, out / "report.html")
+        write_last(shown, out)
     if json:
         print_json({"out": str(out), "report": str(report), "claims": [c.to_json() for c in shown], "failed": failed})
     else:
@@ -72,10 +79,26 @@ def claims(
                 outcome = "stale" if card.stale else answer.outcome
                 mark = "" if card.stale or answer.among_all else " (not among all questions shown)"
                 print(f"{card.claim.name}, {answer.question.name}: {outcome}{mark}: {answer.question.sentence}")
+        for card in shown:
+            if card.found.others:
+                count, first = len(card.found.others), card.found.others[0].folder
+                print(f"{card.claim.name}: {count} left out that have other settings than today's: {first}, ...")
         for line in failed:
             print(f"failed: {line}")
         print(f"report: {report}")
     sys.exit(1 if failed else 0)
+
+
+def _run(name: str, one_of_all: bool, **asked: Any) -> list[str]:
+    """What failed of one claim; of all of them, what stops one does not stop the others."""
+    from qladder.runners.claims import run_claim
+
+    try:
+        return run_claim(name, progress=True, **asked)
+    except UserError as error:
+        if not one_of_all:
+            raise
+        return [str(error)]
 
 
 def _print_list(told: list[dict[str, Any]]) -> None:

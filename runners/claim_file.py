@@ -22,6 +22,7 @@ from qladder.runners.suite_file import Task
 
 Settings = dict[str, dict[str, Any]]
 Text = Annotated[str, MinLen(1)]
+CLAIMS = CONFIGS / "claims"
 PROSE = ("claim", "said_by", "held_equal", "not_equal", "would_change", "literature", "examined", "seeds")
 """What may change after the runs: it decides nothing, and more seeds are more of the same."""
 
@@ -162,7 +163,7 @@ class Claim:
 
 def claim_names() -> list[str]:
     """Of those that come with qladder."""
-    return sorted(path.stem for path in (CONFIGS / "claims").glob("*.toml"))
+    return sorted(path.stem for path in CLAIMS.glob("*.toml"))
 
 
 def load_claim(name: str) -> Claim:
@@ -172,7 +173,7 @@ def load_claim(name: str) -> Claim:
         UserError: there is none (with the nearest name), or it does not hold together: an arm that a question names and
             nobody made, a question without arms, unequal numbers of trials, tuning on the verdict's seeds.
     """
-    path = Path(name) if name.endswith(".toml") else CONFIGS / "claims" / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else CLAIMS / f"{name}.toml"
     if not path.is_file():
         raise UserError(f"claim '{name}': there is no such claim{nearest(name, claim_names())} (qladder claims list)")
     table = read_toml(path)
@@ -234,9 +235,16 @@ def _check(claim: Claim, where: str) -> None:
     if len(counts) > 1:
         told = ", ".join(f"{arm.name} {len(claim.trials(arm))}" for arm in claim.arm)
         raise UserError(f"{where}: every arm needs as many trials as the others; there are {told}")
-    both = range(claim.tuning_first_seed, claim.tuning_first_seed + claim.tuning_seeds)
-    if counts != {0} and any(seed in both for seed in range(claim.first_seed, claim.first_seed + claim.seeds)):
-        raise UserError(f"{where}: arms are tuned on seeds {both[0]} to {both[-1]}, which the verdict uses too")
+    check_seeds(claim, claim.seeds, where)
+
+
+def check_seeds(claim: Claim, seeds: int, where: str) -> None:
+    """UserError where so many seeds of the verdict would be the tuning's too."""
+    tuning = range(claim.tuning_first_seed, claim.tuning_first_seed + claim.tuning_seeds)
+    verdict = range(claim.first_seed, claim.first_seed + seeds)
+    if any(claim.trials(arm) for arm in claim.arm) and not set(tuning).isdisjoint(verdict):
+        told = f"arms are tuned on seeds {tuning[0]} to {tuning[-1]}, which the verdict uses too"
+        raise UserError(f"{where}: {told} (seeds {verdict[0]} to {verdict[-1]})")
 
 
 def settings_table(task: Task) -> Table:

@@ -69,17 +69,18 @@ def formula(question: Question) -> str:
 
 def _card(card: Card, place: int) -> dict[str, Any]:
     claim = card.claim
-    grouped = groups(card.runs)
+    grouped = groups(card.found.runs)
     styles = colours(sorted(grouped, key=lambda g: _arm(claim, g.label)))
-    chosen = {t.arm: t.trial.label for t in card.tuned if t.chosen}
+    chosen = {t.arm: t.trial.label for t in card.found.tuned if t.chosen}
     envs = list(dict.fromkeys(group.env for group in grouped))
-    told = facts([run.manifest for run in card.runs])
+    told = facts([run.manifest for run in card.found.runs])
     return {
         "claim": claim,
         "answers": card.answers,
         "stale": card.stale,
         "cost": card.cost,
-        "tuned": card.tuned,
+        "tuned": card.found.tuned,
+        "others": len(card.found.others),
         "trials": len(claim.trials(claim.arm[0])),
         "figures": _scores(card, styles, place)
         if claim.metric == "score"
@@ -98,7 +99,7 @@ def _card(card: Card, place: int) -> dict[str, Any]:
             }
             for arm in claim.arm
         ],
-        "differs": settings_between([g for g in grouped if g.env == envs[0]]) if envs else {},
+        "differs": settings_between([g for g in grouped if g.env.partition(" ")[0] == claim.place[0].env]),
         "facts": [(key, values) for key, values in told if key in TOLD],
     }
 

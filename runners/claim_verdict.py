@@ -157,4 +157,4 @@ def _beyond(found: Effect, delta: float) -> Estimate:
         shifted = Resampled(estimate.value - delta, estimate.draws - delta, estimate.df, estimate.wider)
     else:
         shifted = Student(estimate.value - delta, estimate.standard_error, estimate.df)
-    return certain(shifted, found.seeds, 1.0)
+    return certain(shifted, 2.0 ** (1 - min(found.seeds, 40)), 1.0)

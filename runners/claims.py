@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qladder.envs.errors import UserError
 from qladder.runners.arrays import DAMAGED
-from qladder.runners.claim_file import Claim, Trial, claim_names, load_claim, settings_table
+from qladder.runners.claim_file import Claim, check_seeds, claim_names, load_claim, settings_table
+from qladder.runners.claim_runs import ClaimRuns, diverged, read_claim
 from qladder.runners.claim_verdict import Answer, Measures, answers, measures
+from qladder.runners.config import resolve
+from qladder.runners.crew import alone
 from qladder.runners.progress import say
-from qladder.runners.run_folder import write_json
-from qladder.runners.runs import RunSummary, find_runs
+from qladder.runners.run_folder import write_json, write_text
 from qladder.runners.suite import run_suite
 from qladder.runners.suite_file import Task
 from qladder.runners.taken import own_cost, trained_runs
@@ -27,23 +27,11 @@ LAST = "verdicts.json"
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What came of one trial of one arm: the mean measure over environments and the tuning's seeds."""
-
-    arm: str
-    trial: Trial
-    value: float | None  # None until all have ended
-    chosen: bool
-
-
-@dataclass(frozen=True)
 class Card:
     """A claim with what its runs showed."""
 
     claim: Claim
-    runs: list[RunSummary]
-    tuning: list[RunSummary]
-    tuned: list[Tuned]
+    found: ClaimRuns
     measures: Measures
     answers: list[Answer]
     stale: list[str]  # stamps of other versions of the file that have runs, where this one has none
@@ -54,11 +42,11 @@ class Card:
 
         Those that took another's weights cost their evaluation alone.
         """
-        every = [*self.runs, *self.tuning]
+        every = [*self.found.runs, *self.found.tuning]
         own = [own_cost(run) for run in every]
         return {
             "runs": len(every),
-            "tuning_runs": len(self.tuning),
+            "tuning_runs": len(self.found.tuning),
             "taken": sum(run.taken for run in every),
             **{name: sum(cost[name] for cost in own) for name in ("agent_steps", "seconds", "cpu_seconds")},
         }
@@ -70,7 +58,8 @@ class Card:
             "stamp": self.claim.stamp,
             "stale": self.stale,
             "cost": self.cost,
-            "tuned": [{**asdict(t), "trial": t.trial.label} for t in self.tuned],
+            "tuned": [{**asdict(t), "trial": t.trial.label} for t in self.found.tuned],
+            "other_settings": [str(run.folder) for run in self.found.others],
             "answers": [{**asdict(a), "question": a.question.name} for a in self.answers],
             "measures": self.measures,
         }
@@ -86,8 +75,11 @@ def run_claim(
         StoppedError: Ctrl-C or SIGTERM; the same call goes on.
     """
     claim = load_claim(name)
+    check_seeds(claim, seeds or claim.seeds, claim.name)
     place = out / f"{claim.name}-{claim.stamp}"
-    trials = [task for _, _, task in claim.tuning_tasks()]
+    lost = set(diverged(claim, place).values())
+    trials = [task for _, _, task in claim.tuning_tasks() if task.label not in lost]
+    _check_curves(claim)
     failed: list[str] = []
     if trials:
         if progress:
@@ -96,14 +88,35 @@ def run_claim(
         done = run_suite(
             str(tuning), out=str(place / "tuning"), jobs=jobs, progress=progress, trained=_trained(claim, out)
         )
-        failed += [f"{row['run']}: {row['reason']}" for row in done.failed]
-    chosen = {t.arm: t.trial for t in _tuned(claim, place) if t.chosen}
-    if trials and len(chosen) < len(claim.arm):
-        raise UserError(f"{claim.name}: not every arm has a trial that ended well; {failed[0]}")
-    tasks = list(claim.tasks(chosen))
+        hopeless = diverged(claim, place)
+        failed += [f"{row['run']}: {row['reason']}" for row in done.failed if Path(row["run"]) not in hopeless]
+    found = read_claim(claim, place)
+    for arm in claim.arm:
+        if claim.trials(arm) and arm.name not in found.chosen:
+            raise UserError(
+                f"{claim.name}: {_not_chosen(arm.name, found)}{''.join(f'; {line}' for line in failed[:1])}"
+            )
+    tasks = list(claim.tasks(found.chosen))
     final = _write_suite(place / "verdict.toml", claim, tasks, seeds or claim.seeds, claim.first_seed)
     done = run_suite(str(final), out=str(place / "runs"), jobs=jobs, progress=progress, trained=_trained(claim, out))
     return failed + [f"{row['run']}: {row['reason']}" for row in done.failed]
+
+
+def _not_chosen(arm: str, found: ClaimRuns) -> str:
+    trials = [t for t in found.tuned if t.arm == arm]
+    missing = [t.trial.label for t in trials if t.value is None and not t.diverged]
+    if not missing:
+        return f"all trials of arm '{arm}' diverged"
+    return f"arm '{arm}' has no best trial, since '{missing[0]}' has not ended with a score for every seed"
+
+
+def _check_curves(claim: Claim) -> None:
+    """UserError where runs would be evaluated once: an area needs two points."""
+    for task in claim.tasks({}):
+        config = resolve(task.agent, task.env, task.table(0))
+        if claim.metric == "area" and (config.run.eval_every or 1) >= config.run.steps:
+            told = f"{claim.name}: metric = 'area' needs two evaluations of a run, and run.eval_every is"
+            raise UserError(f"{told} {config.run.eval_every:,} of {config.run.steps:,} steps on {task.env}")
 
 
 def _trained(claim: Claim, out: Path) -> dict[str, Path] | None:
@@ -121,10 +134,7 @@ def cards(names: Sequence[str], out: Path = OUT) -> list[Card]:
     drafts = [_draft(claim, out) for claim in claims]
     questions = [(d.claim, question, d.measures) for d in drafts for question in d.claim.question]
     judged = iter(answers(questions))
-    return [
-        Card(d.claim, d.runs, d.tuning, d.tuned, d.measures, [next(judged) for _ in d.claim.question], d.stale)
-        for d in drafts
-    ]
+    return [replace(draft, answers=[next(judged) for _ in draft.claim.question]) for draft in drafts]
 
 
 def list_claims(out: Path = OUT) -> list[dict[str, Any]]:
@@ -134,10 +144,11 @@ def list_claims(out: Path = OUT) -> list[dict[str, Any]]:
 
 
 def write_last(shown: Iterable[Card], out: Path = OUT) -> None:
-    """Keeps the verdicts for `list_claims`; those of other claims stay as they were."""
+    """Keeps the verdicts for `list_claims`; those of claims that are not shown, or have no runs, stay as they were."""
     verdicts = {
         card.claim.name: {"stamp": card.claim.stamp, "verdicts": {a.question.name: a.outcome for a in card.answers}}
         for card in shown
+        if card.found.runs
     }
     write_json(out / LAST, {**_last(out), **verdicts})
 
@@ -170,36 +181,10 @@ def _listed(claim: Claim, last: Mapping[str, Any]) -> dict[str, Any]:
 
 def _draft(claim: Claim, out: Path) -> Card:
     place = out / f"{claim.name}-{claim.stamp}"
-    runs = _runs(place / "runs")
-    found = measures(claim, runs, [arm.name for arm in claim.arm])
+    found = read_claim(claim, place)
     others = sorted(p.name.removeprefix(f"{claim.name}-") for p in out.glob(f"{claim.name}-*") if p != place)
-    stale = [] if runs else [stamp for stamp in others if len(stamp) == len(claim.stamp)]
-    return Card(claim, runs, _runs(place / "tuning"), _tuned(claim, place), found, [], stale)
-
-
-def _tuned(claim: Claim, place: Path) -> list[Tuned]:
-    """Every arm's trials; of equal ones the first is chosen, and none where a seed of a trial is missing."""
-    labels = {task.label for _, _, task in claim.tuning_tasks()}
-    found = measures(claim, _runs(place / "tuning"), labels)
-    tuned: list[Tuned] = []
-    for arm in claim.arm:
-        trials = claim.trials(arm)
-        values = [_mean(found[f"{arm.name} {trial.label}"], claim) for trial in trials]
-        known = [value for value in values if value is not None]
-        best = values.index(max(known)) if known and len(known) == len(values) else None
-        tuned += [Tuned(arm.name, trial, values[i], i == best) for i, trial in enumerate(trials)]
-    return tuned
-
-
-def _mean(found: Mapping[str, Mapping[int, float]], claim: Claim) -> float | None:
-    """Over environments and the tuning's seeds, once all are there."""
-    values = [value for by_seed in found.values() for value in by_seed.values()]
-    return float(np.mean(values)) if len(values) == len(claim.place) * claim.tuning_seeds else None
-
-
-def _runs(folder: Path) -> list[RunSummary]:
-    """None where the first has still to end."""
-    return find_runs([folder]).runs if any(folder.glob("*/summary.json")) else []
+    stale = [] if found.runs else [stamp for stamp in others if len(stamp) == len(claim.stamp)]
+    return Card(claim, found, measures(claim, found.runs, [arm.name for arm in claim.arm]), [], stale)
 
 
 def _write_suite(path: Path, claim: Claim, tasks: Sequence[Task], seeds: int, first_seed: int) -> Path:
@@ -213,5 +198,6 @@ def _write_suite(path: Path, claim: Claim, tasks: Sequence[Task], seeds: int, fi
         "task": [settings_table(task) for task in tasks],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    with alone(path.with_name(f".{path.name}.claim")):  # another process may be at work on the same claim
+        write_text(path, tomli_w.dumps(table))
     return path

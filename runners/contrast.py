@@ -122,7 +122,7 @@ def contrast(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Contras
         spread = _spread_ahead(tuple(a), tuple(b), paired)
     within = math.sqrt((_variance(x) + _variance(y)) / 2)
     return Contrast(
-        difference=certain(difference, seeds, float(np.abs(np.concatenate([x, y])).max())),
+        difference=certain(difference, 2.0 ** (1 - 2 * min(seeds, 20)), float(np.abs(np.concatenate([x, y])).max())),
         statistic="mean" if seeds <= FEW else "IQM",
         paired=paired,
         improvement=improvement(x, y),
@@ -157,18 +157,19 @@ def _iqm(values: tuple[float, ...], stream: str) -> Resampled:
     return resampled([np.array(values)], iqm_rows, generator(0, stream))
 
 
-def certain(difference: Estimate, seeds: int, scale: float) -> Estimate:
+def certain(difference: Estimate, by_chance: float, scale: float) -> Estimate:
     """Rounding is no difference, and seeds that are all alike are not beyond doubt.
 
-    Where n seeds of both agents each gave one score, they may be of two that either could have given: with a chance of
-    `2 ** (1 - 2 n)` at worst. The interval is Student's with that p value.
+    Each may have been one of two values that either could have been: n seeds come out alike `by_chance` with a
+    probability of `2 ** (1 - n)` at worst, n seeds of each of two agents with `2 ** (1 - 2 n)`. The interval is
+    Student's with that p value.
     """
     nothing = ROUNDING * scale
     if difference.standard_error > nothing or difference.df < 1:
         return difference
     if abs(difference.value) <= nothing:
         return Student(0.0, 0.0, difference.df)
-    t = t_quantile(1 - 2.0 ** (1 - 2 * min(seeds, 20)), difference.df)
+    t = t_quantile(1 - by_chance, difference.df)
     return Student(difference.value, abs(difference.value) / t, difference.df)
 
 

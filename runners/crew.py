@@ -145,8 +145,9 @@ class Crew:
     def _take_back(self, child: _Child, waiting: list[Job]) -> None:
         self._children.remove(child)
         try:
-            if child.process.returncode == BAD_INPUT and child.source is not None and self._trained:
-                self._trained.pop(child.job.training, None)
+            if child.process.returncode == BAD_INPUT and child.source is not None and self._trained is not None:
+                if self._trained.get(child.job.training) == child.source:
+                    del self._trained[child.job.training]
                 waiting.insert(0, child.job)
                 if self._progress:
                     say(f"{child.job.folder.name}: {_last_line(child.job)}; it trains for itself")

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qladder.runners.config import resolve
+from qladder.runners.run_folder import write_config
+from qladder.runners.suite_file import Task
+
 MANIFEST = {
     "versions": {"qladder": "0.1.0", "torch": "2.13.0"},
     "git": {"commit": "0123abc", "dirty": False},
@@ -67,3 +71,12 @@ def write_run(parent: Path, agent: str, env: str, seed: int, score: float, **cha
 def write_seeds(parent: Path, agent: str, env: str, scores: Sequence[float], **changes: Any) -> list[Path]:
     """One run for each score, with seeds 0, 1, …"""
     return [write_run(parent, agent, env, seed, score, **changes) for seed, score in enumerate(scores)]
+
+
+def leave(folder: Path, task: Task, seed: int, score: float) -> Path:
+    """A finished run of a suite's task, with its settings."""
+    config = resolve(task.agent, task.env, task.table(seed))
+    protocol = {"name": config.protocol.name, "version": config.protocol.version, "hash": config.protocol.hash}
+    run = write_run(folder, task.label, task.env, seed, score, protocol=protocol, steps=config.run.steps)
+    write_config(run, config)
+    return run

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_folders import write_run
+from run_folders import leave, write_run
 
 from qladder.envs.errors import UserError
 from qladder.runners.claim_file import Claim, claim_names, load_claim
@@ -90,7 +90,7 @@ def test_the_page_adds_a_claim(file: Path) -> None:
     (stale,) = cards([str(file)], file.parent / "claims")
     assert stale.stale == [card["stamp"]]
     assert stale.answers[0].outcome == "undecided"
-    assert not stale.runs
+    assert not stale.found.runs
 
 
 def test_prose_and_seeds_may_change_and_nothing_else(file: Path, claim: Claim) -> None:
@@ -224,6 +224,9 @@ def test_outcomes(claim: Claim) -> None:
     assert few.missing == 3
     same = judged(claim, [0.9] * 6, [0.1] * 6)
     assert same.outcome == "supported"
+    alike = replace(claim, seeds=5)  # 2 ** -4: as likely as that of a coin's two sides one comes five times
+    assert judged(alike, [0.9] * 5, [0.1] * 5).outcome == "undecided"
+    assert judged(alike, [0.9] * 4 + [0.91], [0.1] * 5).outcome == "supported"
     assert judged(claim, [], []).missing == 6
 
 
@@ -294,12 +297,12 @@ def test_how_many_more_seeds_might_tell(claim: Claim) -> None:
 
 
 def test_a_claim_that_is_judged_by_the_score_shows_each_seeds(file: Path, tmp_path: Path) -> None:
-    file.write_text(file.read_text().replace("seeds = 6", 'seeds = 6\nmetric = "score"'))
+    file.write_text(file.read_text().replace("seeds = 6", 'seeds = 6\nmetric = "score"').replace("20_000", "1_000"))
     scored = load_claim(str(file))
     place = tmp_path / "out" / f"early-bird-{scored.stamp}" / "runs"
-    for arm, score in (("large", 0.5), ("small", 0.25)):
+    for task in scored.tasks({arm.name: scored.trial[0] for arm in scored.arm}):
         for seed in range(6):
-            write_run(place, arm, "FrozenLake-v1", seed, score + seed / 100)
+            leave(place, task, seed, {"large": 0.5, "small": 0.25}[task.label] + seed / 100)
     (card,) = cards([str(file)], tmp_path / "out")
     page = write_claims([card], tmp_path / "page.html").read_text()
     (figure,) = re.findall(r"<figure>(.*?)</figure>", page, re.DOTALL)
@@ -318,6 +321,9 @@ def test_a_claim_that_has_just_begun_has_a_card(file: Path, claim: Claim, tmp_pa
 
 def test_verdicts_of_other_claims_stay_known(tmp_path: Path) -> None:
     for name in ("sorting", "depth"):
+        claim = load_claim(name)
+        place = tmp_path / f"{name}-{claim.stamp}" / "runs"
+        leave(place, next(iter(claim.tasks({arm.name: claim.trials(arm)[0] for arm in claim.arm}))), 0, 0.5)
         write_last(cards([name], tmp_path), tmp_path)
     told = {row["name"]: set(row["verdicts"].values()) for row in list_claims(tmp_path)}
     assert told["sorting"] == told["depth"] == {"undecided"}

@@ -88,6 +88,41 @@ def test_a_share_of_the_weights_is_gone_while_it_is_asked_and_back_afterwards(ki
     assert all(torch.equal(a, b) for a, b in zip(before, agent._online.parameters(), strict=True))
 
 
+def test_scales_of_noise_are_no_weights() -> None:
+    """They do nothing in an evaluation: a share of those that act is gone."""
+    agent = made(hidden=[32], noisy=True, epsilon=0.0)
+    act = [p for name, p in agent._online.named_parameters() if p.dim() > 1 and "std" not in name]
+    scales = [p for name, p in agent._online.named_parameters() if p.dim() > 1 and "std" in name]
+    assert scales
+    gone: list[tuple[int, int]] = []
+
+    def q(x: Tensor) -> Tensor:
+        gone.extend((int((p == 0).sum()), p.numel()) for p in act)
+        assert all((p != 0).all() for p in scales)
+        return agent._objective.q(agent._online, x)
+
+    Stress("prune-smallest", 0.75, 0).greedy(agent._online, q, torch.from_numpy(pictures(2)))
+    zero, all_of_them = map(sum, zip(*gone, strict=True))
+    assert zero == round(0.75 * all_of_them)
+
+
+def test_pixels_weights_are_those_of_the_layer_that_sees_them() -> None:
+    """Of implicit quantiles' networks the first is that of the fractions."""
+    quantiles = {"distribution": "implicit-quantile", "loss": "huber"}
+    agent = made(network="mlp", hidden=[16], stress="zero-pixels", stress_size=1.0, **quantiles)
+    (seeing,) = (p for p in agent._online.parameters() if p.dim() == 2 and p.shape[1] == 100)
+    others = [p for p in agent._online.parameters() if p is not seeing]
+    seen: list[bool] = []
+
+    def q(x: Tensor) -> Tensor:
+        seen.append(bool((seeing == 0).all()))
+        seen.extend(bool((p != 0).any()) or p.dim() == 1 for p in others)
+        return agent._objective.q(agent._online, x)
+
+    Stress("zero-pixels", 1.0, 0, (1, 10, 10)).greedy(agent._online, q, torch.from_numpy(pictures(2)))
+    assert all(seen)
+
+
 def test_weights_that_were_trained_on_are_changed_anew() -> None:
     agent, obs = made(hidden=[32]), torch.from_numpy(pictures(2))
     stress, seen = Stress("prune-smallest", 0.5, 0), []
@@ -184,6 +219,8 @@ def test_pixels_are_an_mlps() -> None:
         made(network="small-cnn", stress="zero-pixels", stress_size=0.5)
     with pytest.raises(UserError, match="'predict-pixels': CartPole-v1 observes"):
         made("CartPole-v1", network="mlp", stress="predict-pixels", stress_size=0.5)
+    with pytest.raises(UserError, match="has 28,224 pixels; it takes memory for the distance of every two"):
+        made("ALE/Pong-v5", network="mlp", stress="predict-pixels", stress_size=0.5)
     agent = made(network="mlp", stress="predict-pixels", stress_size=0.5)
     assert agent.act(pictures(3), np.zeros(3, np.bool_), False)[0].shape == (3,)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -301,14 +302,14 @@ def test_a_claim_trains_each_network_once_and_takes_those_of_others(tmp_path: Pa
     assert one.measures["whole"] == two.measures["whole"]
     half = {"agent": {"stress": "prune-random", "stress_size": 0.5}}
     anew = train("dqn", "CartPole-v1", settings=merge(SMALL, half), out=tmp_path)
-    (taken,) = (run for run in one.runs if run.agent == "half" and run.seed == 0)
+    (taken,) = (run for run in one.found.runs if run.agent == "half" and run.seed == 0)
     assert taken.evaluation is not None
     assert taken.evaluation.mean == anew["evaluation"]["mean"]
 
 
-def jobs_alike(place: Path, settings: str = "") -> list[Job]:
+def jobs_alike(place: Path, settings: str = "", names: Sequence[str] = ("one", "other")) -> list[Job]:
     task = '[[task]]\nagent = "q-learning"\nenv = "FrozenLake-v1"\nsteps = 300\nlabel = "{}"\n' + settings
-    (place / "alike.toml").write_text('summary = "alike"\nseeds = 1\n' + task.format("one") + task.format("other"))
+    (place / "alike.toml").write_text('summary = "alike"\nseeds = 1\n' + "".join(map(task.format, names)))
     return jobs_of(load_suite(str(place / "alike.toml")), place / "o")
 
 
@@ -345,6 +346,17 @@ def test_one_that_was_killed_while_it_took_trains_where_nothing_is_to_be_taken(t
     assert crew.run([other]) == {}
     assert not read_run(other.folder).taken
     assert [point.agent_steps for point in read_run(other.folder).curve][-1] == 300
+
+
+def test_those_that_were_refused_the_same_weights_train(tmp_path: Path) -> None:
+    """Both at once: when the second comes back, the first has crossed the source out."""
+    one, *others = jobs_alike(tmp_path, names=("one", "two", "three"))
+    train(config=write_settings(one), out=one.folder.parent, name=one.folder.name)
+    damage_checkpoints(one.folder)
+    crew = Crew(2, {}, None, progress=False, trained={one.training: one.folder})
+    assert crew.run(others) == {}
+    assert all(any(job.folder.glob("checkpoints/step-*")) or read_run(job.folder).taken for job in others)
+    assert not all(read_run(job.folder).taken for job in others)
 
 
 def test_scores_of_the_training_are_trained_for(tmp_path: Path) -> None:
