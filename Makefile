@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check setup clean
+.PHONY: help demo test check setup extras clean
 
 help:  ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,16 +33,23 @@ $(BIN)/python:
 	$(PYTHON) -m venv --clear --without-pip .venv
 
 # Debian's Python comes without ensurepip; then the system's own pip (22.3 or newer) installs into .venv from outside.
+define find_pip
+set -e; pip="$(BIN)/python -m pip"; \
+if ! $$pip --version >/dev/null 2>&1 && ! $(BIN)/python -m ensurepip >/dev/null 2>&1; then \
+  pip="$(PYTHON) -m pip --python $(BIN)/python"; \
+  $$pip --version >/dev/null 2>&1 || { \
+    echo "'$(PYTHON)' has neither ensurepip nor pip 22.3 or newer: on Debian, 'apt-get install python3-venv', then again" >&2; \
+    exit 1; }; \
+fi
+endef
+
 # setuptools goes first, so that building qladder itself uses the pinned one too.
 .venv/.ready: pyproject.toml constraints.txt $(BIN)/python
-	@set -e; pip="$(BIN)/python -m pip"; \
-	if ! $$pip --version >/dev/null 2>&1 && ! $(BIN)/python -m ensurepip >/dev/null 2>&1; then \
-	  pip="$(PYTHON) -m pip --python $(BIN)/python"; \
-	  $$pip --version >/dev/null 2>&1 || { \
-	    echo "'$(PYTHON)' has neither ensurepip nor pip 22.3 or newer: on Debian, 'apt-get install python3-venv', then again" >&2; \
-	    exit 1; }; \
-	fi; \
+	@$(find_pip); \
 	echo "Setting up .venv with $$pip (minutes the first time)"; \
 	$$pip install -c constraints.txt setuptools; \
 	$$pip install -c constraints.txt --no-build-isolation -e ".[dev]"
 	@touch $@
+
+extras: .venv/.ready  ## add what setup leaves out: make extras EXTRAS=video (or peers, or ray; several with commas)
+	@$(find_pip); $$pip install -c constraints.txt --no-build-isolation -e ".[$(or $(EXTRAS),$(error EXTRAS is missing: video, peers or ray))]"

@@ -45,7 +45,7 @@ def make_gym(
     module, _, name = id.rpartition(":")
     try:
         if module:
-            _import(module)
+            _import_of(id, module)
         limit = _limit(gymnasium.spec(name).max_episode_steps, protocol, training)
         env = gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **options)
     except gymnasium.error.DependencyNotInstalled as error:
@@ -85,12 +85,24 @@ def load_attribute(name: str, what: str) -> Any:
     try:
         return getattr(_import(module), attribute)
     except ModuleNotFoundError as error:
-        raise UserError(f"{what} '{name}': {error}") from error
+        raise UserError(f"{what} '{name}': {error}{_where_modules_are(module, error)}") from error
     except AttributeError as error:
         known = [n for n in vars(_import(module)) if not n.startswith("_")]
         raise UserError(f"{what} '{name}': {error}{nearest(attribute, known)}") from error
     except BROKEN as error:  # somebody else's module
         raise UserError(f"{what} '{name}': {told(error)}") from error
+
+
+def _import_of(id: str, module: str) -> None:
+    try:
+        _import(module)
+    except ModuleNotFoundError as error:
+        raise UserError(f"environment '{id}': {error}{_where_modules_are(module, error)}") from error
+
+
+def _where_modules_are(module: str, error: ModuleNotFoundError) -> str:
+    missing = error.name == module.partition(".")[0]
+    return "; install it, or name the folder that it is in: PYTHONPATH=. qladder ..." if missing else ""
 
 
 def _import(module: str) -> Any:

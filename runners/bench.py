@@ -213,7 +213,7 @@ def _result(config: Config, parts: _Parts, times: Mapping[str, list[float]]) -> 
         "learner": parts.learner,
         "updates_per_4_steps": updates,
         "threads": torch.get_num_threads(),
-        **provenance(),
+        **provenance(config.table()),
         "steps_per_second": 1000 / ms["loop"],
         "steps_per_second_of_rounds": [1000 / value for value in times["loop"]],
         "gflop_per_update": parts.flop / 1e9,

@@ -65,6 +65,8 @@ def _run(argv: list[str]) -> None:
     sections = ("env", "agent", "replay", "run")
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise UserError(f"command '{argv[0]}': there is no such command{nearest(argv[0], COMMANDS)} (qladder --help)")
+    if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
+        raise UserError(f"{argv[0]}: options stand after the command: qladder COMMAND ... {argv[0]}")
     flags, rest = parse_flags(argv, sections)
     if flags and argv[0] not in ("train", "plan", "bench", "play", "solve"):
         section, table = next(iter(flags.items()))

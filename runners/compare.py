@@ -273,7 +273,8 @@ def _same_seeds(a: Group, b: Group) -> bool:
 def _pair(a: Group, b: Group, found: Contrast, judged: Verdict, delta: float, number: int) -> Pair:
     planned = None
     if judged == "undecided":
-        needed = seeds_needed(found, delta or found.difference.value, level=1 - ERROR / number)
+        seen = abs(found.difference.value)  # how far it is from 0, or inside delta
+        needed = seeds_needed(found, max(seen, delta - seen), level=1 - ERROR / number)
         planned = None if needed is None or needed <= found.seeds else needed - found.seeds
     return Pair(
         a=a.label,

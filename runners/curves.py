@@ -100,6 +100,11 @@ def areas(runs: Iterable[RunSummary], over: Over) -> tuple[list[float], tuple[fl
     curves = [_points(run, clock) for run in runs]
     start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     if not start < end:
+        if once := [run for run in runs if len(run.curve) < 2]:
+            raise UserError(
+                f"{once[0].folder}: was evaluated once, and an area needs two evaluations (run.eval_every); "
+                "--metric score needs one"
+            )
         late = max(runs, key=lambda run: float(getattr(run.curve[0], over)))
         early = min(runs, key=lambda run: float(getattr(run.curve[-1], over)))
         raise UserError(

@@ -70,4 +70,4 @@ def setting_text(value: Any) -> str:
             return f"{value['start']:g}"
         begin = f" after {value['begin']:,}" if value["begin"] else ""
         return f"{value['start']:g} to {value['end']:g} over {value['over']:,} {value['clock']}{begin}"
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

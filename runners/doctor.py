@@ -140,7 +140,7 @@ def _run(folder: Path) -> Iterator[Finding]:
     try:
         manifest = read_manifest(folder)
         yield Finding("manifest", True, f"the latest process ended: {manifest.get('exit_reason') or 'it did not say'}")
-        if drifted := drift(manifest, {**manifest, **provenance()}):
+        if drifted := drift(manifest, {**manifest, **provenance(config.table())}):
             yield Finding("drift", True, f"a resume needs --allow-drift: {'; '.join(drifted)}")
     except (UserError, *DAMAGED) as error:
         yield Finding("manifest", False, told(error))

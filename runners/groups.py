@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from qladder.envs.errors import UserError
+from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import load_protocol, protocol_names
+from qladder.runners.diff import differing, setting_text
+from qladder.runners.likeness import OWN, written
 from qladder.runners.runs import RunSummary
+
+LONGEST = 48  # characters of settings in a name
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,9 @@ def groups(runs: Iterable[RunSummary], *, mix_protocols: bool = False) -> list[G
         if not mix_protocols:
             _refuse_mixed(env, by_env[env])
         by_label: dict[str, list[RunSummary]] = {}
+        words = _words(by_env[env])
         for run in by_env[env]:
-            by_label.setdefault(_label(run, by_env[env]), []).append(run)
+            by_label.setdefault(_label(run, by_env[env], words), []).append(run)
         for label in sorted(by_label):
             found.append(Group(label, env, _by_seed(label, by_label[label])))
     return found
@@ -88,14 +94,37 @@ def _differing(rules: Sequence[Mapping[str, Any] | None]) -> str:
     return f": they differ in {', '.join(told)}{unknown}" if told else unknown
 
 
-def _label(run: RunSummary, beside: Sequence[RunSummary]) -> str:
+def _words(runs: Sequence[RunSummary]) -> dict[str, str]:
+    """By settings' hash, what tells it from the agent's others of as many steps: their values, where they are few."""
+    kinds: dict[tuple[str, int], dict[str, RunSummary]] = {}
+    for run in runs:
+        kinds.setdefault((run.agent, run.steps), {}).setdefault(run.settings_hash, run)
+    found: dict[str, str] = {}
+    for by_hash in kinds.values():
+        try:
+            tables = {digest: written(run.folder) for digest, run in by_hash.items()}
+        except (UserError, *DAMAGED):
+            continue
+        alike = {f"run.{name}" for name in (*OWN, "label")}
+        fields = {field: values for field, values in differing(tables).items() if field not in alike}
+        told = {
+            digest: ", ".join(f"{field.rpartition('.')[2]} {setting_text(v[digest])}" for field, v in fields.items())
+            for digest in by_hash
+        }
+        if fields and all(len(text) <= LONGEST for text in told.values()):
+            found |= told
+    return found
+
+
+def _label(run: RunSummary, beside: Sequence[RunSummary], words: Mapping[str, str]) -> str:
     """The agent's name and whatever differs among the runs of that agent (the protocol: of the environment)."""
     namesakes = [other for other in beside if other.agent == run.agent]
     label = run.agent
     if len({other.steps for other in namesakes}) > 1:
         label += f" @{run.steps:,}"
     if len({other.settings_hash for other in namesakes if other.steps == run.steps}) > 1:
-        label += f" #{run.settings_hash[:6]}"
+        told = words.get(run.settings_hash)
+        label += f" #{run.settings_hash[:6]}" if told is None else f" ({told})"
     if len({other.protocol.hash for other in beside}) > 1:
         label += f" [{run.protocol} {run.protocol.hash[:6]}]"
     return label
@@ -107,7 +136,8 @@ def _by_seed(label: str, runs: Iterable[RunSummary]) -> tuple[RunSummary, ...]:
         if run.seed in by_seed:
             raise UserError(
                 f"two runs of {label} on {run.env} have seed {run.seed}, which would count one result twice: "
-                f"{by_seed[run.seed].folder} and {run.folder}; leave one out"
+                f"{by_seed[run.seed].folder} and {run.folder}; "
+                "name the folders to compare, without one of them"
             )
         by_seed[run.seed] = run
     return tuple(by_seed[seed] for seed in sorted(by_seed))

@@ -10,7 +10,7 @@ from pathlib import Path
 from qladder.envs.errors import UserError
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, resolve
-from qladder.runners.likeness import has_own_code, has_settings, training_hash
+from qladder.runners.likeness import has_settings, own_modules, training_hash
 from qladder.runners.run_folder import run_name
 from qladder.runners.suite_file import Suite, Task
 
@@ -44,7 +44,7 @@ class Job:
 
     @cached_property
     def _scored_alike(self) -> bool:
-        return self.config.protocol.score != "training" and not has_own_code(self.config.table())
+        return self.config.protocol.score != "training" and not own_modules(self.config.table())
 
     def done(self) -> bool:
         """Whether its folder holds the finished run of just these settings."""

@@ -84,12 +84,10 @@ def training_differs(one: Config, other: Config) -> list[str]:
     return [f"{s}.{name}" for s, name in sorted(fields) if a.get(s, {}).get(name) != b.get(s, {}).get(name)]
 
 
-def has_own_code(table: Table) -> bool:
-    """Whether a run's settings name agents, environments or wrappers whose code no version of qladder tells."""
-    named = (table["agent"]["name"], table["env"]["id"])
-    return any(":" in name for name in named) or any(
-        not wrapper.startswith("qladder.") for wrapper in table["env"].get("wrappers", ())
-    )
+def own_modules(table: Table) -> set[str]:
+    """Those that a run's settings name for agents, environments or wrappers, and that are none of qladder's."""
+    named = (table["agent"]["name"], table["env"]["id"], *table["env"].get("wrappers", ()))
+    return {name.partition(":")[0] for name in named if ":" in name and not name.startswith("qladder.")}
 
 
 def _training(table: Table, agent: Any) -> Table:

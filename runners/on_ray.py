@@ -14,6 +14,7 @@ from typing import Any
 
 from qladder.envs.errors import UserError
 from qladder.runners.crew import Crew
+from qladder.runners.extras import install
 from qladder.runners.jobs import Job, write_settings
 from qladder.runners.progress import say
 from qladder.runners.stop import Stop, StoppedError
@@ -108,7 +109,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise UserError("--executor ray: it needs the extra `ray` (pip install qladder[ray])") from None
+        raise UserError(f"--executor ray: it needs the extra `ray`: {install('ray')}") from None
     if tuple(int(part) for part in ray.__version__.split(".")[:2]) < NEEDED:
         raise UserError(f"--executor ray: Ray {ray.__version__} is too old, 2.54 is needed")
     return ray

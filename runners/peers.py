@@ -10,6 +10,7 @@ import gymnasium
 
 from qladder.envs.errors import UserError
 from qladder.runners.config import Config
+from qladder.runners.extras import install
 
 WARM_UP = 1_000  # agent steps before its first update
 
@@ -30,9 +31,7 @@ class StableBaselines3:
             from stable_baselines3.common.env_util import make_atari_env
             from stable_baselines3.common.vec_env import VecFrameStack
         except ImportError as error:
-            raise UserError(
-                f"--peers needs the extra: pip install 'qladder[peers]' -c constraints.txt ({error})"
-            ) from error
+            raise UserError(f"--peers needs the extra `peers` ({error}): {install('peers')}") from error
         if not config.env.id.startswith("ALE/"):
             raise UserError(f"--peers compares Atari games; {config.env.id} is none")
         gymnasium.register_envs(ale_py)

@@ -18,6 +18,7 @@ from qladder.envs.errors import UserError
 from qladder.runners.board import settings_event
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import training_score, truth
+from qladder.runners.extras import install
 from qladder.runners.keys import Keys, keys_of
 from qladder.runners.lock import RunLock
 from qladder.runners.metrics import Metrics
@@ -177,7 +178,7 @@ class _Window:
         try:
             import pygame
         except ModuleNotFoundError as error:
-            raise UserError("qladder play needs pygame: pip install 'qladder[render]'") from error
+            raise UserError(f"qladder play needs pygame: {install('render')}") from error
         self._pygame = pygame
         try:
             pygame.display.init()

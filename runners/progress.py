@@ -58,8 +58,10 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=agent_steps, description=text)
         elif time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
-            left = (self._config.run.steps - agent_steps) / max(rate, 1e-9)
-            say(f"{agent_steps:,} of {self._config.run.steps:,} agent steps, {text}, {left:,.0f} s left at most")
+            run = self._config.run
+            left = f"about {(run.steps - agent_steps) / max(rate, 1e-9):,.0f} s left"
+            ahead = "learning has not begun" if agent_steps <= run.learning_starts else left
+            say(f"{agent_steps:,} of {run.steps:,} agent steps, {text}, {ahead}")
             self._said = time.monotonic()
 
     def evaluated(self, mean: float) -> None:

@@ -113,6 +113,9 @@ def verify(
         compared, same = result["compared"], "identical" if result["identical"] else "NOT IDENTICAL"
         what = f"agent steps {compared['from']:,} to {compared['to']:,}, {compared['measurements']} measurements"
         print(f"{same}: {what}", *compared["differing"], *compared["drift"], sep="\n  ")
+        if compared["evaluations_of_one"]:
+            many = f"{compared['evaluations_of_one']} evaluations of one alone are not compared"
+            print(f"  {many}: a resume with other --steps or --run.eval-every moved them")
     sys.exit(0 if result["identical"] else 1)
 
 
@@ -132,7 +135,7 @@ def evaluate(
     if json:
         print_json(result)
     else:
-        print(_score(result))
+        print(_score(result, sampled=episodes is not None))
 
 
 def watch(
@@ -196,13 +199,13 @@ def play(
         print(f"{result['run']}: {_score(result['evaluation'])} after {result['agent_steps']:,} agent steps")
 
 
-def _score(evaluation: dict[str, Any] | None) -> str:
+def _score(evaluation: dict[str, Any] | None, *, sampled: bool = False) -> str:
     if evaluation is None:
         return "no score, as no episode has ended"
     low, high = evaluation["interval"]
     interval = "" if low is None else f" [{low:.6g}, {high:.6g}]"  # one episode has none
     played = f"{evaluation['episodes']} episodes" + " of training" * (evaluation["kind"] == "training")
-    if evaluation["exact"] is not None and evaluation["mean"] == evaluation["exact"]:
+    if evaluation["exact"] is not None and evaluation["mean"] == evaluation["exact"] and not sampled:
         best = evaluation["optimal_return_in_limit"]
         return f"return {evaluation['mean']:.6g} exactly (optimum {best:.6g})"
     human = evaluation["human_normalized"]

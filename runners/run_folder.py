@@ -21,6 +21,8 @@ from qladder.envs.reading import told
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import CONFIGS, Config
 from qladder.runners.likeness import settings_hash
+from qladder.runners.settings import Table
+from qladder.runners.source import code_digest, own_code
 
 TRAINED_IN = "trained_in"
 """In the manifest of a run that took its weights: the run that was trained, from its folder, and what that took."""
@@ -87,7 +89,7 @@ def identity(config: Config, device: str, threads: int, learner: str | None) -> 
         "settings_from": list(config.sources),
         "settings_hash": settings_hash(config),
         **rom,
-        **provenance(),
+        **provenance(config.table()),
         "device": device,
         "learner": learner,
         "threads": threads,
@@ -108,7 +110,10 @@ def drift(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         "machine.processor",
         *(f"versions.{n}" for n in now["versions"]),
     ]
-    names += ["git.commit", "git.changes"]
+    if before.get("code") is None:  # made by a version that did not write it down
+        names += ["git.commit", "git.changes"]
+    else:
+        names += ["code", *(f"own_code.{n}" for n in sorted({*(before.get("own_code") or {}), *now["own_code"]}))]
     pairs = {name: (_at(before, name), _at(now, name)) for name in names}
     return [f"{name} was {old} and is {new} now" for name, (old, new) in pairs.items() if old != new]
 
@@ -119,11 +124,13 @@ def _at(table: Any, name: str) -> Any:
     return table
 
 
-def provenance() -> dict[str, Any]:
-    """The versions, the commit and the machine behind a measurement."""
+def provenance(table: Table | None = None) -> dict[str, Any]:
+    """The versions, the code and the machine behind a measurement; with a run's settings, the code that they name."""
     names = ("qladder", "numpy", "gymnasium", "torch", "ale-py")
     return {
         "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in names}},
+        "code": code_digest(),
+        "own_code": {} if table is None else own_code(table),
         "git": _git(),
         "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
     }
@@ -219,25 +226,31 @@ def replace_file(beside: Path, path: Path) -> None:
     os.replace(beside, path)
 
 
-def same_run(path: Path, config: Config) -> None:
-    """UserError, naming what differs, unless `config` is that of the run in `path` (steps aside)."""
+def same_run(path: Path, config: Config, *, asked: bool = True) -> None:
+    """UserError, naming what differs, unless `config` is that of the run in `path` (steps aside).
+
+    `asked`: whether the run is to be resumed; else it is in the way of another one.
+    """
     from qladder.runners.config import resolve
 
     old = resolve(None, None, {}, path / "config.toml")
     made_under = read_manifest(path)["protocol"]["hash"] if (path / "manifest.json").exists() else None
     if made_under not in (None, config.protocol.hash):
-        raise UserError(
-            f"--resume: protocol {config.protocol.name} was {made_under} and is {config.protocol.hash} now; "
-            "a run keeps its rules"
+        raise _another(
+            f"protocol {config.protocol.name} was {made_under} and is {config.protocol.hash} now", path, asked, "rules"
         )
     longer = ("steps", "episodes", "eval_every", "checkpoint_every", "device", "hang_after")
     for section, now in config.table().items():
         for name, value in now.items():
             before = old.table().get(section, {}).get(name)
             if before != value and not (section == "run" and name in longer):
-                raise UserError(
-                    f"--resume: {section}.{name} was {before!r} and is {value!r} now; a run keeps its settings"
-                )
+                raise _another(f"{section}.{name} was {before!r} and is {value!r} now", path, asked, "settings")
+
+
+def _another(differs: str, path: Path, asked: bool, what: str) -> UserError:
+    if asked:
+        return UserError(f"--resume: {differs}; a run keeps its {what}")
+    return UserError(f"{path} exists already, and is another run: {differs}; --out or --name starts beside it")
 
 
 def _git() -> dict[str, Any] | None:

@@ -79,8 +79,14 @@ def load_suite(name: str) -> Suite:
     path = Path(name) if name.endswith(".toml") else CONFIGS / "suites" / f"{name}.toml"
     names = sorted(p.stem for p in (CONFIGS / "suites").glob("*.toml"))
     if not path.is_file():
+        if (CONFIGS / "claims" / f"{name}.toml").is_file():
+            raise UserError(f"'{name}' is a claim, not a suite: qladder claims run {name} begins with what it takes")
         raise UserError(f"suite '{name}': there is no such suite{nearest(name, names)} (qladder list suites)")
     table = read_toml(path)
+    if "claim" in table:
+        raise UserError(f"{path.name} is a claim, not a suite: qladder claims run {name}")
+    if not table.get("task"):
+        raise UserError(f"{path.name}: there is no task in it, each under [[task]]")
     tasks = [one for i, t in enumerate(_tables(table, "task", path)) for one in _tasks(t, f"{path.name} task {i + 1}")]
     trials = [build(Trial, t, f"{path.name} trial {i + 1}") for i, t in enumerate(_tables(table, "trial", path))]
     for trial in trials:

@@ -15,7 +15,7 @@ from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, resolve
 from qladder.runners.cost import Cost
 from qladder.runners.judge import Judge
-from qladder.runners.likeness import has_own_code, training_differs, training_hash, written
+from qladder.runners.likeness import own_modules, training_differs, training_hash, written
 from qladder.runners.loading import flushed_denormals, restore, run_config, set_up_torch, torch_threads
 from qladder.runners.lock import RunLock
 from qladder.runners.metrics import Metrics
@@ -123,7 +123,7 @@ def trained_runs(places: Iterable[Path]) -> dict[str, Path]:
     for place in places:
         for run in find_runs([place]).runs if place.is_dir() and any(place.glob("*/summary.json")) else ():
             with contextlib.suppress(UserError, *DAMAGED, AttributeError):
-                if has_own_code(written(run.folder)) or run.taken or run.exit_reason != "finished":
+                if own_modules(written(run.folder)) or run.taken or run.exit_reason != "finished":
                     continue
                 same = not drift(read_manifest(run.folder), {**run.manifest, **now})
                 config = run_config(run.folder)
@@ -154,7 +154,7 @@ def _unknown(run: RunSummary, config: Config) -> list[str]:
     found = []
     if not all(resumed.get("exact") for resumed in run.manifest.get("resumed", [])):
         found.append("it was once resumed otherwise than it would have gone on")
-    if has_own_code(config.table()):
+    if own_modules(config.table()):
         found.append("it runs code of yours, which may have changed")
     return found
 

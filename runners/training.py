@@ -85,6 +85,8 @@ def train(
         same_run(folder, resolved)
         if took_weights(folder):
             raise UserError(f"--resume: {folder} took its weights from another run; --trained-in does that again")
+    if not resume and (folder / "config.toml").exists():
+        same_run(folder, resolved, asked=False)
     run = _Run(resolved, folder, resume=resume, progress=progress)
     try:
         with RunLock(folder) as lock, Watchdog(resolved.run.hang_after, run.end_with):

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
 
     It begins at the oldest checkpoint that is kept, or at the start of the run where there is only one, and compares
     all measurements on the way and the state at the end. Not compared are those of `time/`, the evaluation at the end
-    of a finished run, and what stands where the run was once stopped or at its end before it was made longer.
+    of a finished run, and what stands where the run was once stopped. Of a run that was made longer not compared are
+    evaluations where one of the two has none, since they are further apart then, and the returns of training in the
+    next line after its former end, which begin there.
 
     Raises:
         UserError: no run, no checkpoint, a run that cannot be repeated from where it would begin, or one that was made
@@ -46,7 +49,7 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
             f"{folder}: its checkpoints hold no replay (run.checkpoint_replay); --from-start does it all again"
         )
     made = read_manifest(folder)
-    changed = drift(made, {**made, **provenance()})
+    changed = drift(made, {**made, **provenance(config.table())})
     if changed and not allow_drift:
         raise UserError(f"{folder}: {'; '.join(changed)} (--allow-drift compares all the same)")
     start, end = 0 if begin is None else _agent_steps(begin), _agent_steps(good[0])
@@ -72,10 +75,14 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
         )
         differing = differences(good[0], checkpoint.checkpoints(again)[0])
         stops = {resumed["agent_steps"] for resumed in made.get("resumed", [])}
-        records, done_again = (_between(path, start, end, stops) for path in (folder, again))
+        begun = _begun(folder, stops)
+        records, done_again = (_between(path, start, end, stops, begun) for path in (folder, again))
+        alone = _evaluated(records) ^ _evaluated(done_again) if stops else set()
+        records, done_again = (_without(some, alone) for some in (records, done_again))
+        differing += _differing(records, done_again)
         changed = drift(made, json.loads((again / "manifest.json").read_text(encoding="utf-8")))
-    compared = {"from": start, "to": end, "measurements": len(records), "differing": differing[:5], "drift": changed}
-    return {"identical": not differing and records == done_again, "compared": compared}
+    compared = {"from": start, "to": end, "measurements": len(records), "evaluations_of_one": len(alone)}
+    return {"identical": not differing, "compared": {**compared, "differing": differing[:5], "drift": changed}}
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -108,10 +115,40 @@ def measurements(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if not k.startswith("time/")} for record in read_metrics(run)]
 
 
-def _between(run: Path, start: int, end: int, stops: set[int]) -> list[str]:
-    """Measurements after `start` and up to `end` agent steps, but for those at `stops` and evaluations at the end."""
+def _between(run: Path, start: int, end: int, stops: set[int], begun: set[int]) -> list[dict[str, Any]]:
+    """Measurements after `start` and up to `end` agent steps, but for those at `stops` and evaluations at the end.
+
+    Without the returns of training in those at `begun`.
+    """
     within = (m for m in measurements(run) if start < m["agent_steps"] <= end and m["agent_steps"] not in stops)
-    return [json.dumps(m) for m in within if m["agent_steps"] < end or "eval/return" not in m]
+    found = [m for m in within if m["agent_steps"] < end or "eval/return" not in m]
+    return [{k: v for k, v in m.items() if m["agent_steps"] not in begun or not k.startswith("train/")} for m in found]
+
+
+def _begun(run: Path, stops: set[int]) -> set[int]:
+    """Where the next line of training stands after one that was written at an end that is none any more."""
+    lines = [m for m in measurements(run) if "eval/return" not in m and not any(k.startswith("health/") for k in m)]
+    steps = sorted(m["agent_steps"] for m in lines)
+    return {next((later for later in steps if later > stop), stop) for stop in stops if stop in steps}
+
+
+def _evaluated(records: Sequence[Mapping[str, Any]]) -> set[int]:
+    """The agent steps of evaluations."""
+    return {record["agent_steps"] for record in records if "eval/return" in record}
+
+
+def _without(records: Sequence[dict[str, Any]], evaluations: set[int]) -> list[dict[str, Any]]:
+    return [m for m in records if "eval/return" not in m or m["agent_steps"] not in evaluations]
+
+
+def _differing(records: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> list[str]:
+    """In words, the measurements that are not the same to the last digit."""
+    told, none = [], dict[str, Any]()
+    for one, other in zip_longest(records, others, fillvalue=none):
+        if json.dumps(one) != json.dumps(other):
+            names = sorted(n for n in one.keys() | other.keys() if json.dumps(one.get(n)) != json.dumps(other.get(n)))
+            told.append(f"measurement at {(one or other)['agent_steps']:,} agent steps: {', '.join(names[:5])}")
+    return told
 
 
 def _differences(a: Any, b: Any, where: str = "") -> list[str]:

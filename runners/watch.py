@@ -21,6 +21,7 @@ from qladder.envs.seeding import integer
 from qladder.envs.spec import Env, TimeStep
 from qladder.runners.config import Config
 from qladder.runners.evaluation import Policy, evaluation_environment
+from qladder.runners.extras import install
 from qladder.runners.loading import load_run
 
 Picture = NDArray[np.uint8]  # [height, width, 3]
@@ -219,7 +220,7 @@ def _recorder(record: Path) -> Recorder:
             importlib.import_module("imageio")
         except ModuleNotFoundError as error:
             raise UserError(
-                f"--record {record}: MP4 needs the package {error.name}: pip install 'qladder[video]', or record a .gif"
+                f"--record {record}: MP4 needs the package {error.name} ({install('video')}); or record a .gif"
             ) from error
     return recorders[record.suffix.lower()]
 
@@ -304,7 +305,7 @@ def drawing_errors(env_id: str) -> Iterator[None]:
     except EnvironmentFaultError as error:
         cause = error.__cause__
         if isinstance(cause, gymnasium.error.DependencyNotInstalled):
-            raise UserError(f"environment '{env_id}' needs pygame to draw: pip install 'qladder[render]'") from cause
+            raise UserError(f"environment '{env_id}' needs pygame to draw: {install('render')}") from cause
         if type(cause).__module__.startswith("pygame"):
             raise UserError(f"environment '{env_id}' cannot draw: {cause}; use --record FILE.gif") from cause
         raise

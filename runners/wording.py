@@ -46,7 +46,7 @@ def render_table(comparison: Comparison, console: Console) -> None:
         table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in columns.split("|"):
             justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-            table.add_column(column.strip(">"), justify=justify, no_wrap=column in ("agent", "95 % interval"))
+            table.add_column(column.strip(">"), justify=justify, no_wrap=justify == "right" or "95" in column)
         for row in rows:
             table.add_row(*[Text(cell) for cell in row])
         console.print(table)
@@ -77,8 +77,11 @@ def render_table(comparison: Comparison, console: Console) -> None:
         ]
         title = f"{len(comparison.overall[0].envs)} environments, normalised: 0 random play, 1 solved or human"
         show(title, "agent|>IQM|95 % interval|>mean|>median|>optimality gap", rows)
-    if any(p.more_seeds for p in comparison.pairs):
-        console.print("(+N: N more seeds of each agent would tell with a chance of 80 %, if it is as it looks now)\n")
+    if len(comparison.pairs) > 1:
+        console.print(f"verdicts are corrected for all {len(comparison.pairs)} pairs, each interval is 95 % by itself")
+    if any(p.verdict == "undecided" for p in comparison.pairs):
+        console.print("+N: so many more seeds of each agent would tell in 80 % of cases, if it is as it looks now")
+        console.print("without +N: that is not known, or too many\n")
     if comparison.failed:
         show("Without a score", "run|reason", [[f.run, f.reason] for f in comparison.failed])
 

@@ -43,7 +43,7 @@ def test_a_floor_and_shares_count_the_updates_that_were_asked_for() -> None:
 def test_peers_are_an_extra_told_in_one_line() -> None:
     if importlib.util.find_spec("stable_baselines3"):
         pytest.skip("the extra peers is installed")
-    with pytest.raises(UserError, match=r"pip install 'qladder\[peers\]'"):
+    with pytest.raises(UserError, match=r"make extras EXTRAS=peers`, elsewhere .* 'qladder\[peers\]'"):
         bench("ALE/Pong-v5", {"run": {"threads": 1}}, seconds=0.05, rounds=1, peers=True)
 
 

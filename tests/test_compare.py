@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from qladder.runners.config import resolve
 from qladder.runners.run_folder import write_config
 from qladder.runners.runs import find_runs, read_metrics, read_run
 from qladder.runners.scales import scale
+from qladder.runners.settings import Table
 from qladder.runners.wording import number, render_table, sentence, span
 
 
@@ -234,6 +236,28 @@ def test_runs_without_a_score_do_not_decide_the_protocol(tmp_path: Path) -> None
     result = compared(tmp_path)
     assert [s.seeds for s in result.scores] == [2]
     assert len(result.failed) == 1
+
+
+def test_other_settings_are_named_by_what_they_are_where_that_is_short(tmp_path: Path) -> None:
+    """Seeds, labels and machines tell nothing apart; names of many settings would be no names."""
+
+    def leave_some(agent: Table, seed: int) -> None:
+        settings = {"agent": agent, "run": {"seed": seed, "steps": 1000, "threads": seed + 1}}
+        folder = write_run(tmp_path, "q-learning", "FrozenLake-v1", seed, 0.5)
+        write_config(folder, resolve("q-learning", "FrozenLake-v1", settings))
+
+    leave_some({"step_size": 0.2}, 0)
+    leave_some({"step_size": 0.2}, 1)
+    leave_some({"step_size": 0.4, "epsilon": 0.3}, 2)
+    assert [(s.agent, s.seeds) for s in compared(tmp_path).scores] == [
+        ("q-learning (step_size 0.2, epsilon 0.1)", 2),
+        ("q-learning (step_size 0.4, epsilon 0.3)", 1),
+    ]
+    many = {"start": 1.0, "end": 0.125, "over": 123_456_789, "clock": "agent_steps", "begin": 0}
+    leave_some({"step_size": 0.1, "epsilon": many}, 3)
+    names = {s.agent for s in compared(tmp_path).scores}
+    assert len(names) == 3
+    assert all(re.fullmatch(r"q-learning #[0-9a-f]{6}", name) for name in names)
 
 
 def test_other_settings_or_steps_are_another_agent(tmp_path: Path) -> None:

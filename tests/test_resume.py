@@ -16,8 +16,10 @@ from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.envs.make import make_env
 from qladder.runners import checkpoint
 from qladder.runners.config import resolve
+from qladder.runners.run_folder import drift, provenance
 from qladder.runners.runs import read_metrics
 from qladder.runners.settings import Table, merge
+from qladder.runners.source import code_digest, own_code
 
 CASES = [
     *((name, "FrozenLake-v1", {}) for name in ("q-learning", "sarsa", "expected-sarsa", "double-q-learning")),
@@ -131,7 +133,7 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
     manifest |= {"device": "other", "learner": "other", "threads": 99, "rom_md5": "other"}
     manifest["machine"]["processor"] = "other"
     manifest["versions"]["numpy"] = "1.0.0"
-    manifest["git"] = {"commit": "0123abc", "changes": "other"}
+    manifest |= {"code": "other", "own_code": {"mine": "other"}}
     path.write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(UserError, match="--allow-drift lets it") as refused:
         go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True)
@@ -142,14 +144,59 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
         "rom_md5",
         "machine.processor",
         "versions.numpy",
-        "git.commit",
-        "git.changes",
+        "code",
+        "own_code.mine",
     ]
     assert [line.split(" was ")[0] for line in str(refused.value).removeprefix("--resume: ").split("; ")] == names
     assert json.loads(path.read_text(encoding="utf-8")) == manifest
     go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True, allow_drift=True)
     (resumed,) = json.loads(path.read_text(encoding="utf-8"))["resumed"]
     assert (resumed["agent_steps"], resumed["exact"], len(resumed["drift"])) == (150, False, len(names))
+
+
+def test_of_a_run_that_knew_no_code_the_commit_counts() -> None:
+    now = provenance() | {"git": {"commit": "0123abc", "changes": None}}
+    assert drift({**now, "git": {"commit": "4567def", "changes": None}}, now) == []
+    before = {name: value for name, value in now.items() if name not in ("code", "own_code")}
+    assert drift({**before, "git": {"commit": "4567def", "changes": None}}, now) == [
+        "git.commit was 4567def and is 0123abc now"
+    ]
+
+
+def test_code_counts_and_pages_do_not(tmp_path: Path) -> None:
+    """What is not committed yet too: an agent that has just been added, or a changed default."""
+    for name in ("agents/mine.py", "configs/mine/agent.toml", "README.md", "agents/notes.md", "tests/test_mine.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    digests = [code_digest.__wrapped__(tmp_path)]
+    for name in ("README.md", "agents/notes.md", "tests/test_mine.py"):
+        (tmp_path / name).write_text("2")
+        assert code_digest.__wrapped__(tmp_path) == digests[0]
+    for name in ("agents/mine.py", "configs/mine/agent.toml", "envs/new.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("2")
+        digests.append(code_digest.__wrapped__(tmp_path))
+    assert len(set(digests)) == 4
+
+
+def test_code_of_ones_own_that_has_changed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a module and of a package, all of it; nothing is imported to know it."""
+    (tmp_path / "lone.py").write_text("raise SystemExit")
+    (tmp_path / "together" / "below").mkdir(parents=True)
+    (tmp_path / "together" / "__init__.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    table = {
+        "agent": {"name": "lone:Agent"},
+        "env": {"id": "together:E-v0", "wrappers": ["qladder.envs.flicker:flicker"]},
+    }
+    before = provenance(table)
+    assert set(before["own_code"]) == {"lone", "together"}
+    (tmp_path / "together" / "below" / "part.py").write_text("")
+    changed = drift(before, provenance(table))
+    assert [line.split(" was ")[0] for line in changed] == ["own_code.together"]
+    (tmp_path / "lone.py").write_text("raise SystemExit(1)")
+    assert len(drift(before, provenance(table))) == 2
+    assert own_code({"agent": {"name": "dqn"}, "env": {"id": "gone:E-v0"}}) == {}
 
 
 def test_a_replay_that_was_not_saved_is_told(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from qladder.runners.curves import CLOCKS, aggregate
 from qladder.runners.doctor import doctor
 from qladder.runners.groups import groups
 from qladder.runners.jobs import Job, jobs_of, write_settings
-from qladder.runners.likeness import _training, has_own_code, training_differs, training_hash
+from qladder.runners.likeness import _training, own_modules, training_differs, training_hash
 from qladder.runners.loading import load, run_config
 from qladder.runners.reach import reached
 from qladder.runners.runs import read_run
@@ -212,11 +212,11 @@ def test_of_a_resume_that_was_not_exact_and_of_code_of_ones_own_nothing_is_sure(
     (other / "config.toml").write_text(config)
     assert trained_runs([tmp_path / "b", tmp_path / "none"]) == {training_hash(run_config(trained)): other}
     wrapped = resolve("dqn", "CartPole-v1", merge(SMALL, {"env": {"wrappers": ["mine:wrapper"]}}))
-    assert has_own_code(wrapped.table())
+    assert own_modules(wrapped.table())
     ours = resolve("dqn", "CartPole-v1", merge(SMALL, {"env": {"wrappers": ["qladder.envs.stacked:stack_2"]}}))
-    assert not has_own_code(ours.table())
-    assert has_own_code({**ours.table(), "agent": {"name": "mine:Agent"}})
-    assert has_own_code({**ours.table(), "env": {"id": "mine:Corridor-v0"}})
+    assert not own_modules(ours.table())
+    assert own_modules({**ours.table(), "agent": {"name": "mine:Agent"}})
+    assert own_modules({**ours.table(), "env": {"id": "mine:Corridor-v0"}})
 
 
 def test_a_run_that_has_begun_to_train_is_left_to_go_on(trained: Path, tmp_path: Path) -> None:
