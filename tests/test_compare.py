@@ -360,6 +360,23 @@ def test_a_run_without_a_curve_is_named_where_areas_are_compared(tmp_path: Path)
         compared(tmp_path, metric="area")
 
 
+def test_seeds_are_planned_for_what_is_seen(tmp_path: Path) -> None:
+    """A delta does not change how many tell which is better; where nothing is between them, it is planned for."""
+    write_seeds(tmp_path, "a", "X", [1.0, 1.4, 0.6, 1.2])
+    write_seeds(tmp_path, "b", "X", [0.9, 0.6, 1.1, 0.4])
+    (plain,), (small,) = compared(tmp_path).pairs, compared(tmp_path, delta=0.01).pairs
+    assert plain.verdict == small.verdict == "undecided"
+    assert plain.more_seeds is not None
+    assert plain.more_seeds == small.more_seeds
+    write_seeds(tmp_path, "c", "Y", [1.0, 1.4, 0.6, 1.2])
+    write_seeds(tmp_path, "d", "Y", [1.4, 0.6, 1.2, 1.0])
+    assert compared(tmp_path).pairs[1].more_seeds is None
+    near, far = (compared(tmp_path, delta=delta).pairs[1].more_seeds for delta in (0.1, 0.2))
+    assert near is not None
+    assert far is not None
+    assert near > 3 * far
+
+
 def test_smallest_difference_that_matters(tmp_path: Path) -> None:
     write_seeds(tmp_path, "a", "X", [1.0, 1.1, 0.9, 1.0])
     write_seeds(tmp_path, "b", "X", [1.1, 1.0, 1.0, 0.9])
