@@ -69,8 +69,8 @@ def formula(question: Question) -> str:
 
 def _card(card: Card, place: int) -> dict[str, Any]:
     claim = card.claim
-    grouped = groups(card.found.runs)
-    styles = colours(sorted(grouped, key=lambda g: _arm(claim, g.label)))
+    grouped = sorted(groups(card.found.runs), key=lambda g: _arm(claim, g.label))
+    styles = colours(grouped)
     chosen = {t.arm: t.trial.label for t in card.found.tuned if t.chosen}
     envs = list(dict.fromkeys(group.env for group in grouped))
     told = facts([run.manifest for run in card.found.runs])
