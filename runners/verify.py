@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -127,28 +126,38 @@ def _between(run: Path, start: int, end: int, stops: set[int], begun: set[int]) 
 
 def _begun(run: Path, stops: set[int]) -> set[int]:
     """Where the next line of training stands after one that was written at an end that is none any more."""
-    lines = [m for m in measurements(run) if "eval/return" not in m and not any(k.startswith("health/") for k in m)]
-    steps = sorted(m["agent_steps"] for m in lines)
+    steps = sorted(m["agent_steps"] for m in measurements(run) if _kind(m) == "training")
     return {next((later for later in steps if later > stop), stop) for stop in stops if stop in steps}
 
 
 def _evaluated(records: Sequence[Mapping[str, Any]]) -> set[int]:
     """The agent steps of evaluations."""
-    return {record["agent_steps"] for record in records if "eval/return" in record}
+    return {record["agent_steps"] for record in records if _kind(record) == "evaluation"}
 
 
 def _without(records: Sequence[dict[str, Any]], evaluations: set[int]) -> list[dict[str, Any]]:
-    return [m for m in records if "eval/return" not in m or m["agent_steps"] not in evaluations]
+    return [m for m in records if _kind(m) != "evaluation" or m["agent_steps"] not in evaluations]
 
 
 def _differing(records: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> list[str]:
     """In words, the measurements that are not the same to the last digit."""
-    told, none = [], dict[str, Any]()
-    for one, other in zip_longest(records, others, fillvalue=none):
-        if json.dumps(one) != json.dumps(other):
-            names = sorted(n for n in one.keys() | other.keys() if json.dumps(one.get(n)) != json.dumps(other.get(n)))
-            told.append(f"measurement at {(one or other)['agent_steps']:,} agent steps: {', '.join(names[:5])}")
+    one, other = ({(m["agent_steps"], _kind(m)): m for m in some} for some in (records, others))
+    told = []
+    for steps, kind in sorted(one.keys() | other.keys()):
+        a, b = (some.get((steps, kind), {}) for some in (one, other))
+        names = sorted(name for name in a.keys() | b.keys() if json.dumps(a.get(name)) != json.dumps(b.get(name)))
+        if names:
+            told.append(
+                f"{kind} at {steps:,} agent steps: {', '.join(names[:5]) if a and b else 'only one of the two has it'}"
+            )
     return told
+
+
+def _kind(record: Mapping[str, Any]) -> str:
+    """Of the lines of one moment."""
+    if "eval/return" in record:
+        return "evaluation"
+    return "health" if any(name.startswith("health/") for name in record) else "training"
 
 
 def _differences(a: Any, b: Any, where: str = "") -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,29 +35,37 @@ def test_a_run_is_done_again_and_compared(from_start: bool, tmp_path: Path) -> N
     (run / "metrics.jsonl").write_text("\n".join([*metrics[:-3], json.dumps(record), *metrics[-2:]]) + "\n")
     told_ = verify(run, from_start=from_start)
     assert not told_["identical"]
-    assert told_["compared"]["differing"] == [f"measurement at {record['agent_steps']:,} agent steps: loss/td"]
+    assert told_["compared"]["differing"] == [f"training at {record['agent_steps']:,} agent steps: loss/td"]
 
 
-@pytest.mark.parametrize("changed", ["nothing", "a return", "an evaluation is gone"])
-def test_evaluations_that_a_longer_run_moved_are_left_out_and_no_others(changed: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [False, True])
+def test_evaluations_that_a_longer_run_moved_are_left_out_and_no_others(changed: bool, tmp_path: Path) -> None:
     """They were 30 agent steps apart, and are 60 in the run that it became."""
     settings = merge(SMALL, {"run": {"eval_every": "none"}})
     go(tmp_path, "q-learning", "CliffWalking-v1", merge(settings, {"run": {"steps": 600}}))
     go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True)
-    file = tmp_path / "run" / "metrics.jsonl"
-    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    for record in records:
-        if changed == "a return" and record["agent_steps"] == 120 and "eval/return" in record:
-            record["eval/return"] += 1
-    if changed == "an evaluation is gone":
-        records = [m for m in records if m["agent_steps"] != 900 or "eval/return" not in m]
-        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
-        (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "resumed": []}), encoding="utf-8")
-    file.write_text("".join(json.dumps(m) + "\n" for m in records), encoding="utf-8")
+    rewrite(tmp_path / "run", lambda m: {**m, "eval/return": m["eval/return"] + changed} if at(m, 120) else m)
     told_ = verify(tmp_path / "run", from_start=True)
-    assert told_["identical"] == (changed == "nothing")
-    if changed != "an evaluation is gone":  # of a run that was never resumed each evaluation counts
-        assert told_["compared"]["evaluations_of_one"] == 10  # 30, 90, ... 570
+    assert told_["identical"] != changed
+    assert told_["compared"]["evaluations_of_one"] == 10  # 30, 90, ... 570
+
+
+def test_an_evaluation_that_is_gone_is_missed(tmp_path: Path) -> None:
+    go(tmp_path, "q-learning", "CliffWalking-v1", merge(SMALL, {"run": {"eval_every": "none"}}))
+    rewrite(tmp_path / "run", lambda m: None if at(m, 900) else m)
+    told_ = verify(tmp_path / "run", from_start=True)
+    assert not told_["identical"]
+    assert told_["compared"]["differing"] == ["evaluation at 900 agent steps: only one of the two has it"]
+
+
+def at(record: dict[str, Any], agent_steps: int) -> bool:
+    return record["agent_steps"] == agent_steps and "eval/return" in record
+
+
+def rewrite(run: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    file = run / "metrics.jsonl"
+    records = map(change, map(json.loads, file.read_text(encoding="utf-8").splitlines()))
+    file.write_text("".join(json.dumps(m) + "\n" for m in records if m is not None), encoding="utf-8")
 
 
 def test_a_state_that_training_does_not_reach_is_found(tmp_path: Path) -> None:
