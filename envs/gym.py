@@ -43,9 +43,9 @@ def make_gym(
     if render_mode is not None:
         options["render_mode"] = render_mode
     module, _, name = id.rpartition(":")
+    if module:
+        _import_of(id, module)
     try:
-        if module:
-            _import_of(id, module)
         limit = _limit(gymnasium.spec(name).max_episode_steps, protocol, training)
         env = gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **options)
     except gymnasium.error.DependencyNotInstalled as error:
@@ -98,6 +98,8 @@ def _import_of(id: str, module: str) -> None:
         _import(module)
     except ModuleNotFoundError as error:
         raise UserError(f"environment '{id}': {error}{_where_modules_are(module, error)}") from error
+    except BROKEN as error:  # somebody else's module
+        raise UserError(f"environment '{id}': {told(error)}") from error
 
 
 def _where_modules_are(module: str, error: ModuleNotFoundError) -> str:

@@ -85,10 +85,10 @@ def load_suite(name: str) -> Suite:
     table = read_toml(path)
     if "claim" in table:
         raise UserError(f"{path.name} is a claim, not a suite: qladder claims run {name}")
-    if not table.get("task"):
-        raise UserError(f"{path.name}: there is no task in it, each under [[task]]")
     tasks = [one for i, t in enumerate(_tables(table, "task", path)) for one in _tasks(t, f"{path.name} task {i + 1}")]
     trials = [build(Trial, t, f"{path.name} trial {i + 1}") for i, t in enumerate(_tables(table, "trial", path))]
+    if not tasks:
+        raise UserError(f"{path.name}: there is no task in it, each under [[task]]")
     for trial in trials:
         if set_elsewhere := {"seed", "label", "steps", "episodes"} & trial.settings.get("run", {}).keys():
             raise UserError(f"{path.name} trial '{trial.label}': run.{min(set_elsewhere)} is the suite's own")

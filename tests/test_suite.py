@@ -328,7 +328,7 @@ def test_two_tasks_of_one_folder_and_a_file_for_a_folder_are_refused(tmp_path: P
     ("text", "said"),
     [
         ('summary = ""\nseeds = 0\n[[task]]\nagent = "random"\nenv = "Taxi-v4"\n', "seeds = 0: .*greater than 0"),
-        ('summary = ""\nseeds = 1\n', "tasks = "),
+        ('summary = ""\nseeds = 1\n', "there is no task in it"),
         ('summary = ""\nseeds = 1\nseed = 2\n[[task]]\nagent = "random"\nenv = "Taxi-v4"\n', "did you mean 'seeds'"),
         ('summary = ""\nseeds = 1\n[[task]]\nagent = "random"\n', "env"),
         ("summary = ", "is not TOML"),
