@@ -14,7 +14,7 @@ from qladder.runners.arrays import DAMAGED
 from qladder.runners.claim_file import Claim, Trial
 from qladder.runners.claim_verdict import measures
 from qladder.runners.config import Config, resolve
-from qladder.runners.likeness import has_settings, written
+from qladder.runners.likeness import same_settings, written
 from qladder.runners.runs import RunSummary, find_runs
 from qladder.runners.suite_file import Task
 
@@ -119,7 +119,7 @@ def _label(folder: Path, wanted: Wanted, run: RunSummary | None = None) -> str |
         label, env = str(table["run"]["label"]), str(table["env"]["id"])
         for config in wanted.get((label, env), []):
             same = run is None or (run.steps, run.protocol.hash) == (config.run.steps, config.protocol.hash)
-            if same and has_settings(folder, config):
+            if same and same_settings(table, config):
                 return label
     except (UserError, *DAMAGED):
         pass

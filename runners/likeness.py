@@ -44,8 +44,13 @@ def settings_hash_of(path: Path) -> str:
 
 def has_settings(path: Path, config: Config) -> bool:
     """Whether the run in `path` shares these settings; what its version did not know counts as at its default."""
+    return same_settings(written(path), config)
+
+
+def same_settings(table: Table, config: Config) -> bool:
+    """Of a run's settings as they were written down."""
     agent = type(config.agent)
-    return _essential(written(path), agent) == _essential(config.table(), agent)
+    return _essential(table, agent) == _essential(config.table(), agent)
 
 
 def written(path: Path) -> Table:

@@ -36,7 +36,7 @@ def suite(
         jobs: Runs side by side; by default one per core.
         out: Folder of the runs and the report; by default runs/<suite>.
         shard: I/N, the I-th of N parts of the runs, for one of N machines with a folder in common.
-        retries: How often a run that fails is gone on with.
+        retries: How often a run that fails is continued from its last checkpoint.
         executor: local: processes on this machine; ray: a Ray cluster (README), with a folder in common.
     """
     from qladder.runners.suite import run_suite

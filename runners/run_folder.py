@@ -41,7 +41,7 @@ def safe_name(text: str) -> str:
 def open_folder(path: Path, *, resume: bool) -> None:
     """Makes the folder of a run; UserError where it holds one already (unless resumed) or cannot be written."""
     if path.exists() and not resume:
-        raise UserError(f"{path} exists already: --resume goes on with it, --out or --name starts beside it")
+        raise UserError(f"{path} exists already: --resume continues it, --out or --name starts beside it")
     check_links(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a run consists of while it lasts: agent, environments and clocks; how they are saved and gone on with."""
+"""What a run consists of while it lasts: agent, environments and clocks; how they are saved and continued."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def run_suite(
 
     Args:
         shard: I/N: of all runs only every N-th, for one of N machines; the report is of all that are done.
-        retries: how often a run that fails is gone on with, from its last checkpoint.
+        retries: how often a run that fails is continued, from its last checkpoint.
         executor: `ray` has a Ray cluster do the runs, as many side by side as it has cores, in a folder that its nodes
             share.
         trained: finished runs whose weights those take that are trained alike (`Crew`), where scores are wanted and no
