@@ -101,6 +101,8 @@ def _words(runs: Sequence[RunSummary]) -> dict[str, str]:
         kinds.setdefault((run.agent, run.steps), {}).setdefault(run.settings_hash, run)
     found: dict[str, str] = {}
     for by_hash in kinds.values():
+        if len(by_hash) == 1:
+            continue
         try:
             tables = {digest: written(run.folder) for digest, run in by_hash.items()}
         except (UserError, *DAMAGED):
@@ -111,7 +113,8 @@ def _words(runs: Sequence[RunSummary]) -> dict[str, str]:
             digest: ", ".join(f"{field.rpartition('.')[2]} {setting_text(v[digest])}" for field, v in fields.items())
             for digest in by_hash
         }
-        if fields and all(len(text) <= LONGEST for text in told.values()):
+        short = all(len(text) <= LONGEST and text.isprintable() for text in told.values())
+        if fields and short and len(set(told.values())) == len(told):
             found |= told
     return found
 

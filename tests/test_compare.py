@@ -260,6 +260,15 @@ def test_other_settings_are_named_by_what_they_are_where_that_is_short(tmp_path:
     assert all(re.fullmatch(r"q-learning #[0-9a-f]{6}", name) for name in names)
 
 
+def test_settings_that_read_alike_are_told_apart(tmp_path: Path) -> None:
+    for epsilon in (0.3, 0.3000000001):
+        folder = write_run(tmp_path, "q-learning", "FrozenLake-v1", 0, 0.5)
+        write_config(folder, resolve("q-learning", "FrozenLake-v1", {"agent": {"epsilon": epsilon}}))
+    names = [s.agent for s in compared(tmp_path).scores]
+    assert [name.partition(" #")[0] for name in names] == ["q-learning"] * 2
+    assert len(set(names)) == 2
+
+
 def test_other_settings_or_steps_are_another_agent(tmp_path: Path) -> None:
     write_seeds(tmp_path, "dqn", "X", [1, 2], settings_hash="0123456789")
     write_seeds(tmp_path, "dqn", "X", [3, 4], settings_hash="9876543210")
