@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
 from qladder.envs.errors import UserError
 from qladder.runners.command_line import STATUS, Json, print_json
 from qladder.runners.stop import StoppedError
+
+if TYPE_CHECKING:
+    from qladder.runners.claims import Card
 
 
 def claims(
@@ -74,15 +78,7 @@ def claims(
     if json:
         print_json({"out": str(out), "report": str(report), "claims": [c.to_json() for c in shown], "failed": failed})
     else:
-        for card in shown:
-            for answer in card.answers:
-                outcome = "stale" if card.stale else answer.outcome
-                mark = "" if card.stale or answer.among_all else " (not among all questions shown)"
-                print(f"{card.claim.name}, {answer.question.name}: {outcome}{mark}: {answer.question.sentence}")
-        for card in shown:
-            if card.found.others:
-                count, first = len(card.found.others), card.found.others[0].folder
-                print(f"{card.claim.name}: {count} left out that have other settings than today's: {first}, ...")
+        _print_verdicts(shown)
         for line in failed:
             print(f"failed: {line}")
         print(f"report: {report}")
@@ -99,6 +95,18 @@ def _run(name: str, one_of_all: bool, **asked: Any) -> list[str]:
         if not one_of_all:
             raise
         return [str(error)]
+
+
+def _print_verdicts(shown: Sequence[Card]) -> None:
+    for card in shown:
+        for answer in card.answers:
+            outcome = "stale" if card.stale else answer.outcome
+            mark = "" if card.stale or answer.among_all else " (not among all questions shown)"
+            print(f"{card.claim.name}, {answer.question.name}: {outcome}{mark}: {answer.question.sentence}")
+    for card in shown:
+        if card.found.others:
+            count, first = len(card.found.others), card.found.others[0].folder
+            print(f"{card.claim.name}: {count} left out that have other settings than today's: {first}, ...")
 
 
 def _print_list(told: list[dict[str, Any]]) -> None:

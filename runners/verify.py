@@ -30,8 +30,8 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
     It begins at the oldest checkpoint that is kept, or at the start of the run where there is only one, and compares
     all measurements on the way and the state at the end. Not compared are those of `time/`, the evaluation at the end
     of a finished run, and what stands where the run was once stopped. Of a run that was made longer not compared are
-    evaluations where one of the two has none, since they are further apart then, and the returns of training in the
-    next line after its former end, which begin there.
+    evaluations before its former end where one of the two has none, since they are further apart then, and the returns
+    of training in the next line after that end, which begin there.
 
     Raises:
         UserError: no run, no checkpoint, a run that cannot be repeated from where it would begin, or one that was made
@@ -76,9 +76,9 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
         stops = {resumed["agent_steps"] for resumed in made.get("resumed", [])}
         begun = _begun(folder, stops)
         records, done_again = (_between(path, start, end, stops, begun) for path in (folder, again))
-        alone = _evaluated(records) ^ _evaluated(done_again) if stops else set()
+        alone = {s for s in _evaluated(records) ^ _evaluated(done_again) if any(s < stop for stop in stops)}
         records, done_again = (_without(some, alone) for some in (records, done_again))
-        differing += _differing(records, done_again)
+        differing += _measured_otherwise(records, done_again)
         changed = drift(made, json.loads((again / "manifest.json").read_text(encoding="utf-8")))
     compared = {"from": start, "to": end, "measurements": len(records), "evaluations_of_one": len(alone)}
     return {"identical": not differing, "compared": {**compared, "differing": differing[:5], "drift": changed}}
@@ -139,7 +139,7 @@ def _without(records: Sequence[dict[str, Any]], evaluations: set[int]) -> list[d
     return [m for m in records if _kind(m) != "evaluation" or m["agent_steps"] not in evaluations]
 
 
-def _differing(records: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> list[str]:
+def _measured_otherwise(records: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> list[str]:
     """In words, the measurements that are not the same to the last digit."""
     one, other = ({(m["agent_steps"], _kind(m)): m for m in some} for some in (records, others))
     told = []

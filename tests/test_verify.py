@@ -50,8 +50,12 @@ def test_evaluations_that_a_longer_run_moved_are_left_out_and_no_others(changed:
     assert told_["compared"]["evaluations_of_one"] == 10  # 30, 90, ... 570
 
 
-def test_an_evaluation_that_is_gone_is_missed(tmp_path: Path) -> None:
-    go(tmp_path, "q-learning", "CliffWalking-v1", merge(SMALL, {"run": {"eval_every": "none"}}))
+@pytest.mark.parametrize("longer", [False, True])
+def test_an_evaluation_that_is_gone_is_missed(longer: bool, tmp_path: Path) -> None:
+    settings = merge(SMALL, {"run": {"eval_every": "none"}})
+    if longer:
+        go(tmp_path, "q-learning", "CliffWalking-v1", merge(settings, {"run": {"steps": 600}}))
+    go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=longer)
     rewrite(tmp_path / "run", lambda m: None if at(m, 900) else m)
     told_ = verify(tmp_path / "run", from_start=True)
     assert not told_["identical"]
