@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -116,10 +117,18 @@ def _print_list(told: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("name", "claim", "said by", "runs", "last verdicts"):
+    table.add_column("name", min_width=max(len(row["name"]) for row in told))
+    for column in ("claim", "said by", "runs", "last verdicts"):
         table.add_column(column, justify="right" if column == "runs" else "left")
     for row in told:
-        verdicts = "\n".join(f"{question}: {verdict}" for question, verdict in row["verdicts"].items())
-        cells = [row["name"], row["claim"], row["said_by"], f"{row['runs']:,}", verdicts]
+        cells = [row["name"], row["claim"], row["said_by"], f"{row['runs']:,}", _in_short(row["verdicts"])]
         table.add_row(*[Text(cell) for cell in cells])
     Console().print(table)
+
+
+def _in_short(verdicts: dict[str, str]) -> str:
+    """How many questions came out how, or that none has."""
+    counts = Counter(verdicts.values())
+    if len(counts) == 1 and not counts.keys() <= {"supported", "refuted", "undecided"}:
+        return next(iter(counts))
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())

@@ -328,6 +328,11 @@ def test_verdicts_of_other_claims_stay_known(tmp_path: Path) -> None:
     told = {row["name"]: set(row["verdicts"].values()) for row in list_claims(tmp_path)}
     assert told["sorting"] == told["depth"] == {"undecided"}
     assert told["memory"] == {"not run"}
+    command = [sys.executable, "-m", "qladder.runners", "claims", "list", "--out", str(tmp_path)]
+    wide = {**os.environ, "COLUMNS": "200"}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=wide).stdout
+    assert re.search(r"^ sorting .* 64 +4 undecided *$", printed, re.MULTILINE)
+    assert re.search(r"^ ten-minutes-classic .* 96 +not run *$", printed, re.MULTILINE)
     (tmp_path / "verdicts.json").write_text("[]")
     assert {verdict for row in list_claims(tmp_path) for verdict in row["verdicts"].values()} == {"not run"}
 
