@@ -31,6 +31,7 @@ from qladder.replay.types import Batch
 
 FIELDS = ("obs", "next_obs", "action", "reward", "discount", "weight")  # of a batch
 SEEN = 1_000  # observations whose mean is the mean image
+NOISES = 8  # draws, to see how often noise explores
 TOGETHER = 4  # updates whose targets are computed at once; more would not fit into a CPU's caches
 
 
@@ -138,6 +139,8 @@ class DQN:
                 "health/target_drift": (q - target_q).abs().mean(),
                 "health/replay_age": self._replay.age(batch.index).mean(),
             }
+        if self._config.noisy:
+            signs["health/swayed_by_noise"] = self._swayed(obs)
         self._draws.set_state(draws)
         return signs
 
@@ -181,6 +184,16 @@ class DQN:
         if self._graphed is not None and len(obs) == self._spec.num_envs:
             return self._graphed_best(obs).cpu().numpy()
         return self.values(obs).argmax(1).cpu().numpy()
+
+    def _swayed(self, obs: Tensor) -> Tensor:
+        """In which share of the states `[B]` noise changes the action, over a few draws of it."""
+        quiet = self.values(obs).argmax(1)
+        changed = []
+        with self._online.noise_kept():
+            for _ in range(NOISES):
+                self._online.resample(self._draws)
+                changed.append(self.values(obs, noisy=True).argmax(1) != quiet)
+        return torch.stack(changed).double().mean()
 
     def _judged(self, obs: Any) -> Any:
         """Greedy, under the stress of an evaluation where there is any."""

@@ -137,6 +137,17 @@ class QNetwork(nn.Module):
         if self._noisy:
             resample(self._noisy, generator)
 
+    @contextmanager
+    def noise_kept(self) -> Iterator[None]:
+        """While entered, `resample` may be called; afterwards the noise is what it was."""
+        noise = [n for layer in self._noisy for n in (layer.noise_in, layer.noise_out)]
+        kept = [n.clone() for n in noise]
+        try:
+            yield
+        finally:
+            for n, was in zip(noise, kept, strict=True):
+                n.copy_(was)
+
 
 def q_network(config: NetworkConfig, spec: EnvSpec, num_actions: int, generator: torch.Generator) -> QNetwork:
     """A network as configured.

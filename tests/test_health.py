@@ -174,11 +174,34 @@ def test_noise_is_left_as_it_was_and_not_looked_through() -> None:
     agent, _ = agent_after("rainbow", "qladder/Catch-v0", 1100)
     assert isinstance(agent, DQN)
     obs = np.zeros((1, 1, 10, 10), np.uint8)
-    noisy, signs = agent.values(obs, noisy=True), agent.health()
+    noisy, drawn, signs = agent.values(obs, noisy=True), agent._draws.get_state(), agent.health()
     assert torch.equal(agent.values(obs, noisy=True), noisy)
+    assert torch.equal(agent._draws.get_state(), drawn)
     agent._online.resample(torch.Generator().manual_seed(1))
     assert not torch.equal(agent.values(obs, noisy=True), noisy)
     assert float(agent.health()["health/gradient_norm"]) == float(signs["health/gradient_norm"])
+
+
+def test_how_often_noise_explores_is_the_share_of_states_in_which_it_changes_the_action() -> None:
+    agent, _ = agent_after("noisy-dqn", "CartPole-v1", 1100)
+    assert isinstance(agent, DQN)
+    with torch.no_grad():
+        for name, weights in agent._online.named_parameters():
+            weights.fill_(100.0 if name == "head.advantage.bias_std" else 0.0)
+        agent._online.head.advantage.bias.copy_(torch.tensor([1.0, 0.0]))  # the first is done, unless noise is against it
+    draws = torch.Generator()
+    draws.set_state(agent._draws.get_state())
+    against = []
+    for _ in range(8):
+        agent._online.resample(draws)
+        first, second = 100 * agent._online.head.advantage.noise_out + torch.tensor([1.0, 0.0])
+        against.append(bool(second > first))
+    assert 0 < sum(against) < 8
+    assert float(agent.health()["health/swayed_by_noise"]) == sum(against) / 8
+    with torch.no_grad():
+        agent._online.head.advantage.bias_std.zero_()
+    assert float(agent.health()["health/swayed_by_noise"]) == 0
+    assert "health/swayed_by_noise" not in agent_after("dqn", "CartPole-v1", 1100)[0].health()
 
 
 @pytest.mark.parametrize(("gamma", "name"), [(0.9, "q-learning"), (1.0, "q-learning"), (0.9, "dqn")])
