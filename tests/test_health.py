@@ -188,7 +188,7 @@ def test_how_often_noise_explores_is_the_share_of_states_in_which_it_changes_the
     with torch.no_grad():
         for name, weights in agent._online.named_parameters():
             weights.fill_(100.0 if name == "head.advantage.bias_std" else 0.0)
-        agent._online.head.advantage.bias.copy_(torch.tensor([1.0, 0.0]))  # the first is done, unless noise is against it
+        agent._online.head.advantage.bias.copy_(torch.tensor([1.0, 0.0]))  # action 0, unless noise is against it
     draws = torch.Generator()
     draws.set_state(agent._draws.get_state())
     against = []
