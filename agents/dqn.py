@@ -230,6 +230,8 @@ class DQN:
         batch = self._replay.sample(updates * self._batch_size, self._config.importance(self.clocks))
         obs, next_obs, action, reward, discount, weight = self._tensors(batch)
         target, overflow = self._objective.target(obs, next_obs, action, reward, discount)
+        if self._config.noisy and self._config.double:  # apart from that of the choice (Fortunato et al. 2018)
+            self._online.resample(self._draws)
         for start in range(0, len(target), self._batch_size):
             rows = slice(start, start + self._batch_size)
             taken = partial(self._fit, obs[rows], action[rows], reward[rows], weight[rows], target[rows], overflow)

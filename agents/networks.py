@@ -43,7 +43,17 @@ class Head(nn.Module):
     one layer. Implicit quantiles take fractions `[B, K]`, or `[1, K]` for all, and give one number for each.
     """
 
-    def __init__(self, config: NetworkConfig, width: int, hidden: int | None, num_actions: int, atoms: int) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        width: int,
+        hidden: int | None,
+        num_actions: int,
+        atoms: int,
+        *,
+        residual: bool = False,
+    ) -> None:
+        """`residual`: a link past the hidden layer, as wide as what goes in."""
         super().__init__()
         self._shape = num_actions, atoms
         self.embedding = QuantileEmbedding(width) if config.distribution == "implicit-quantile" else None
@@ -51,7 +61,7 @@ class Head(nn.Module):
         self.hidden = None if hidden is None else _linear(config, width, streams * hidden)
         self.norm = LayerNorm(streams * hidden, streams) if hidden is not None and config.norm == "layer" else None
         self._relu = nn.ReLU()
-        self._residual = config.residual and config.hidden[-2:] == (hidden, hidden)
+        self._residual = residual
         width = width if hidden is None else hidden
         self._streams = [width] * streams
         self.advantage = _linear(config, width, num_actions * atoms)
@@ -161,7 +171,8 @@ def q_network(config: NetworkConfig, spec: EnvSpec, num_actions: int, generator:
     layers, width = trunk(config, spec, config.hidden[:-1])
     last = config.hidden[-1] if config.hidden else None
     atoms = config.atoms if config.distribution in ("categorical", "quantile") else 1
-    network = QNetwork(nn.Sequential(*layers), Head(config, width, last, num_actions, atoms))
+    linked = config.residual and config.hidden[-2:-1] == config.hidden[-1:]
+    network = QNetwork(nn.Sequential(*layers), Head(config, width, last, num_actions, atoms, residual=linked))
     INITIALISERS[config.init](network, generator)
     if config.begin_std is not None and config.support is not None:
         _narrow(network.head, config.support, atoms, config.begin_std)

@@ -56,6 +56,7 @@ class SumTree:
             last = (ends < ends[:, -1:]).sum(1)  # beyond is nothing, where rounding must not lead to
             child = np.minimum(child, last)[:, None]
             left -= np.take_along_axis(ends, child, 1) - np.take_along_axis(row, child, 1)
+            np.maximum(left, 0, out=left)  # rounding must not lead to the first either, where it is worth nothing
             node = node * BRANCHES + child[:, 0]
         return node
 

@@ -138,3 +138,12 @@ def test_what_is_carried_starts_anew_with_an_episode_and_for_another_number_of_e
     assert carried.before(3, np.array([False, True, False])).tolist() == [[0, 1], [0, 0], [4, 5]]
     assert carried.before(3, True).tolist() == [[0, 0]] * 3
     assert carried.before(2, np.zeros(2, np.bool_)).tolist() == [[0, 0]] * 2
+
+
+@pytest.mark.parametrize("size", [5, 8])
+def test_links_are_of_the_body_and_not_of_the_layer_after_the_core(size: int) -> None:
+    config = R2D2Config(hidden=(8, 8), residual=True, head_hidden=8, core_size=size)
+    head = recurrent_network(config, VECTORS, 2, torch.Generator().manual_seed(0)).head
+    features = torch.rand(3, head.hidden.in_features, generator=torch.Generator().manual_seed(1))  # type: ignore[union-attr]
+    expected = head.advantage(torch.relu(head.hidden(features)))  # type: ignore[misc]
+    assert torch.equal(head(features)[..., 0], expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import coins
@@ -209,6 +210,17 @@ def test_every_update_draws_the_noise_of_either_network_and_acting_that_of_one()
     assert torch.equal(before[1], acted[1])
     assert all(not torch.equal(a, b) for a, b in zip(acted, learned, strict=True))
     assert not torch.equal(*learned)
+
+
+def test_what_chooses_what_values_and_what_is_fitted_have_noise_of_their_own() -> None:
+    agent = learnt("noisy-dqn", "FrozenLake-v1", 502, {"epsilon": 0.0, "hidden": [32], "double": True})
+    used: list[torch.Tensor] = []
+    for network in (agent._online, agent._target):
+        layer = network.head.advantage
+        layer.register_forward_pre_hook(lambda layer, _: used.append(layer.noise_in.clone()))
+    agent.learn(1)
+    assert len(used) == 3
+    assert all(not torch.equal(one, other) for one, other in itertools.combinations(used, 2))
 
 
 @pytest.mark.parametrize("name", ["c51", "qr-dqn", "iqn"])

@@ -65,6 +65,16 @@ def test_rounding_leads_to_nothing_that_has_no_priority(size: int) -> None:
             assert tree.find(np.array([mass]))[0] < size
 
 
+def test_rounding_leads_to_no_first_one_that_is_worth_nothing() -> None:
+    """A mass on the border of two rows may be less than nothing in the second one, by rounding."""
+    tree, rng = SumTree(4096), np.random.default_rng(0)
+    values = rng.random(4096)
+    values[::64] = 0.0  # the first of every row
+    tree.set(np.arange(4096), values)
+    borders = tree._levels[-1][0].cumsum()[:-1]
+    assert (values[tree.find(borders)] > 0).all()
+
+
 def test_what_was_predicted_exactly_may_still_be_drawn() -> None:
     priorities = Priorities(2, 0.5, np.random.default_rng(0))
     priorities.update(np.arange(2), np.zeros(2))
