@@ -71,12 +71,13 @@ def resampled(
     drawn = [task[rng.integers(len(task), size=(resamples, len(task)))] for task in tasks]
     value = float(statistic(np.concatenate(tasks)[None])[0])
     fewest = min(map(len, tasks))
-    several = len(tasks) > 1 and fewest > 1
-    if several:
-        drawn = [m + (x - m) * stretch(len(task)) for task, x in zip(tasks, drawn, strict=True) for m in [task.mean()]]
-    df = sum(len(task) - 1 for task in tasks) if fewest > 1 else 0
-    wider = 1.0 if several or fewest == 1 else stretch(fewest)
-    return Resampled(value, statistic(np.concatenate(drawn, axis=1)), df, wider)
+    draws = statistic(np.concatenate(drawn, axis=1))
+    if fewest == 1:
+        return Resampled(value, draws, 0)
+    df = sum(len(task) - 1 for task in tasks)
+    if len(tasks) == 1:
+        return Resampled(value, draws, df, stretch(fewest))
+    return Resampled(value, value + (draws - value) * stretch(fewest), df)
 
 
 def stretch(n: int) -> float:

@@ -82,6 +82,8 @@ def _card(card: Card, place: int) -> dict[str, Any]:
         "tuned": card.found.tuned,
         "others": len(card.found.others),
         "trials": len(claim.trials(claim.arm[0])),
+        "at_an_end": _at_an_end(card),
+        "scales": "; ".join(f"{p.scale.random:g} and {p.scale.mark:g} ({p.env})" for p in claim.place),
         "figures": _scores(card, styles, place)
         if claim.metric == "score"
         else [
@@ -111,6 +113,17 @@ def _scores(card: Card, styles: dict[str, Style], place: int) -> list[str]:
         scores = {arm: [*by_env[env].values()] for arm, by_env in card.measures.items() if by_env[env]}
         figures += [scores_svg(scores, styles, SIZE[0], f"c{place}-{i}-", env)] if scores else []
     return figures
+
+
+def _at_an_end(card: Card) -> list[str]:
+    """Arms whose first or last trial was better than the one beside it: files list three or more in order."""
+    found = []
+    for arm in card.claim.arm:
+        tuned = [t for t in card.found.tuned if t.arm == arm.name]
+        ends = [(tuned[0], tuned[1]), (tuned[-1], tuned[-2])] if len(tuned) > 2 else []
+        if any(end.chosen and (beside.diverged or beside.value != end.value) for end, beside in ends):
+            found.append(arm.name)
+    return found
 
 
 def _arm(claim: Claim, label: str) -> int:

@@ -105,23 +105,23 @@ def answers(questions: Sequence[tuple[Claim, Question, Measures]], error: float 
         for i, e in enumerate(effects)
         if e is not None and e.seeds >= questions[i][0].seeds
     }
-    among_all = _outcomes(beyond, error)
+    among_all = _outcomes(beyond, error, len(questions))
     outcomes: dict[int, Outcome] = {}
     levels: dict[str, float] = {}
     for name in {claim.name for claim, _, _ in questions}:
-        family = {i: more for i, more in beyond.items() if questions[i][0].name == name}
-        outcomes |= _outcomes(family, error)
-        levels[name] = 1 - error / max(len(family), 1)
+        asked = [i for i, (claim, _, _) in enumerate(questions) if claim.name == name]
+        outcomes |= _outcomes({i: beyond[i] for i in asked if i in beyond}, error, len(asked))
+        levels[name] = 1 - error / len(asked)
     return [
         _answer(claim, question, effects[i], outcomes.get(i), outcomes.get(i) == among_all.get(i), levels[claim.name])
         for i, (claim, question, _) in enumerate(questions)
     ]
 
 
-def _outcomes(beyond: Mapping[int, Estimate], error: float) -> dict[int, Outcome]:
-    """Of one family of questions."""
+def _outcomes(beyond: Mapping[int, Estimate], error: float, asked: int) -> dict[int, Outcome]:
+    """Of one family of so many questions, of which some may still want runs."""
     words: Mapping[str, Outcome] = {"better": "supported", "worse": "refuted"}
-    verdicts = corrected(list(beyond.values()), 0.0, error)
+    verdicts = corrected(list(beyond.values()), 0.0, error, of=asked)
     return {i: words.get(verdict, "undecided") for i, verdict in zip(beyond, verdicts, strict=True)}
 
 

@@ -192,18 +192,20 @@ def verdict(difference: Estimate, delta: float, level: float = 0.95) -> Verdict:
     return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
 
-def corrected(differences: Sequence[Estimate], delta: float, error: float = ERROR) -> list[Verdict]:
+def corrected(
+    differences: Sequence[Estimate], delta: float, error: float = ERROR, *, of: int | None = None
+) -> list[Verdict]:
     """Verdicts of which, with this probability or less, a single one is wrong (Holm 1979).
 
     Differences are judged from the surest on, each at the level that Holm leaves it, until one is not sure. What is
-    equivalent is judged at Bonferroni's level.
+    equivalent is judged at Bonferroni's level. `of`: how many there will be, where some are still to come.
     """
-    number = len(differences)
-    found: list[Verdict] = ["undecided"] * number
+    number = len(differences) if of is None else of
+    found: list[Verdict] = ["undecided"] * len(differences)
     for i, difference in enumerate(differences):
         if verdict(difference, delta, 1 - error / number) == "equivalent":
             found[i] = "equivalent"
-    sure = [i for i in range(number) if verdict(differences[i], 0.0, 1 - error) != "undecided"]
+    sure = [i for i in range(len(differences)) if verdict(differences[i], 0.0, 1 - error) != "undecided"]
     for rank, i in enumerate(sorted(sure, key=lambda i: chance(differences[i]))):
         judged = verdict(differences[i], 0.0, 1 - error / (number - rank))
         if judged == "undecided":

@@ -1,4 +1,4 @@
-"""Whether two agents' seeds could as well have changed places: exact tests that know nothing of distributions."""
+"""Whether two agents' seeds could as well have changed places: tests that know nothing of distributions."""
 
 from __future__ import annotations
 

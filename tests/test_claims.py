@@ -248,6 +248,9 @@ def test_verdicts_of_a_claim_are_corrected(claim: Claim) -> None:
     assert edge > 0.06  # beyond delta by more than nothing
     assert outcomes(edge, *[0.05] * 20) == ["undecided"] * 21
     assert outcomes(edge + 0.3, *[0.05] * 20) == ["supported"] + ["undecided"] * 20
+    unrun: Measures = {"large": {"FrozenLake-v1": {}}, "small": {"FrozenLake-v1": {}}}
+    to_come = [(claim, claim.question[0], unrun)] * 20  # what has no runs yet is asked all the same
+    assert answers([(claim, claim.question[0], found(edge)), *to_come])[0].outcome == "undecided"
 
     other = replace(claim, name="other")
     beside = [(other, claim.question[0], found(0.05))] * 20
@@ -310,6 +313,25 @@ def test_a_claim_that_is_judged_by_the_score_shows_each_seeds(file: Path, tmp_pa
     by_arm = [re.findall(rf'<g class="agent-{arm}".*?</g>\s*</g>', figure, re.DOTALL) for arm in (0, 1)]
     assert ["".join(parts).count("<use") for parts in by_arm] == [6, 6]
     assert "A dot for each seed" in page
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"), [((0.5, 0.4, 0.3), True), ((0.3, 0.5, 0.4), False), ((0.5, 0.5, 0.3), False)]
+)
+def test_a_card_tells_whose_best_setting_is_the_last_that_was_tried(
+    file: Path, tmp_path: Path, scores: tuple[float, ...], told: bool
+) -> None:
+    third = '[[trial]]\nlabel = "epsilon 0.9"\nsettings.agent.epsilon = 0.9\n\n'
+    text = file.read_text().replace("seeds = 6", 'seeds = 6\nmetric = "score"').replace("20_000", "1_000")
+    file.write_text(text.replace("[[arm]]", third + "[[arm]]", 1))
+    claim = load_claim(str(file))
+    for (_, _, task), score in zip(claim.tuning_tasks(), [*scores, 0.3, 0.5, 0.4], strict=True):
+        for seed in range(claim.tuning_seeds):
+            leave(tmp_path / f"early-bird-{claim.stamp}" / "tuning", task, claim.tuning_first_seed + seed, score)
+    (card,) = cards([str(file)], tmp_path)
+    page = write_claims([card], tmp_path / "page.html").read_text()
+    assert ("The settings of large are the first or last" in page) == told
+    assert "here returns of 0" in page
 
 
 def test_a_claim_that_has_just_begun_has_a_card(file: Path, claim: Claim, tmp_path: Path) -> None:

@@ -34,6 +34,16 @@ def test_draws_stay_within_tasks() -> None:
     assert found.mean.standard_error == pytest.approx(np.sqrt(1 / 4) / 2, abs=0.005)
 
 
+def test_an_interval_of_skewed_tasks_holds_their_value() -> None:
+    """Nine seeds of ten have all there is: the middle half is 1, whatever the others are."""
+    found = overall([np.array([1.0] * 9 + [low]) for low in (0.7, 0.8)]).iqm
+    low, high = found.interval()
+    assert low is not None
+    assert high is not None
+    assert low <= found.value == pytest.approx(1)
+    assert high == pytest.approx(1)
+
+
 def test_profiles_count_what_is_above() -> None:
     marks = np.array([-1.0, 0.0, 0.5, 0.9, 4.0])
     assert profile(TASKS, marks) == pytest.approx([1, 5 / 6, 3 / 6, 3 / 6, 0])
