@@ -47,6 +47,8 @@ class Arm:
     settings: Settings = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     """By default the claim's."""
+    tuned_as: str = ""
+    """Another arm, whose best trial it has too: where both are one network that is evaluated in two ways."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,9 @@ class Claim:
     def stamp(self) -> str:
         """Of everything that decides a verdict; a rule that is changed afterwards has another."""
         told = {key: value for key, value in dump(self).items() if key not in PROSE}
+        for arm in told["arm"]:
+            if not arm["tuned_as"]:  # as it was stamped before there was such a thing
+                del arm["tuned_as"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     def trials(self, arm: Arm) -> tuple[Trial, ...]:
@@ -143,17 +148,20 @@ class Claim:
         return arm.trials or self.trial
 
     def tuning_tasks(self) -> Iterator[tuple[Arm, Trial, Task]]:
-        """Every arm with every trial, on every environment."""
+        """Every arm that is tuned by itself with every trial, on every environment."""
         for arm in self.arm:
+            if arm.tuned_as:
+                continue
             for trial in self.trials(arm):
                 for place in self.place:
                     yield arm, trial, self._task(arm, place, f"{arm.name} {trial.label}", trial.settings)
 
     def tasks(self, chosen: dict[str, Trial]) -> Iterator[Task]:
-        """Every arm on every environment, with the trial that was chosen for it."""
+        """Every arm on every environment, with the trial that was chosen for it, or for the arm that it is tuned as."""
         for arm in self.arm:
+            trial = chosen.get(arm.tuned_as or arm.name)
             for place in self.place:
-                yield self._task(arm, place, arm.name, chosen[arm.name].settings if arm.name in chosen else {})
+                yield self._task(arm, place, arm.name, trial.settings if trial else {})
 
     def _task(self, arm: Arm, place: Place, label: str, tried: Settings) -> Task:
         stamped: Settings = {"run": {"claim": f"{self.name} {self.stamp}"}}
@@ -231,7 +239,13 @@ def _check(claim: Claim, where: str) -> None:
                 raise UserError(f"{where} question '{question.name}': there is no place '{env}'{nearest(env, places)}")
     for place in claim.place:
         _ = place.scale
-    counts = {len(claim.trials(arm)) for arm in claim.arm}
+    by_themselves = [arm.name for arm in claim.arm if not arm.tuned_as]
+    for one in claim.arm:
+        if one.tuned_as and (one.trials or one.tuned_as not in by_themselves):
+            why = "it has trials of its own" if one.trials else "there is no such arm that is tuned by itself"
+            told = f"{where} arm '{one.name}'.tuned_as = '{one.tuned_as}': {why}"
+            raise UserError(f"{told}{'' if one.trials else nearest(one.tuned_as, by_themselves)}")
+    counts = {len(claim.trials(arm)) for arm in claim.arm if not arm.tuned_as}
     if len(counts) > 1:
         told = ", ".join(f"{arm.name} {len(claim.trials(arm))}" for arm in claim.arm)
         raise UserError(f"{where}: every arm needs as many trials as the others; there are {told}")

@@ -96,7 +96,7 @@ def _card(card: Card, place: int) -> dict[str, Any]:
                 "what": arm.what,
                 "iqms": [_iqm(card.measures[arm.name][p.env]) for p in claim.place],
                 "seeds": min(len(card.measures[arm.name][p.env]) for p in claim.place),
-                "chosen": chosen.get(arm.name, "-"),
+                "chosen": chosen.get(arm.tuned_as or arm.name, "-"),
                 "colour": styles[arm.name][0] if arm.name in styles else "transparent",
             }
             for arm in claim.arm

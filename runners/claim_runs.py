@@ -55,7 +55,7 @@ def read_claim(claim: Claim, place: Path) -> ClaimRuns:
     tuning, others = _split(place / "tuning", wanted)
     tuned = list(_tuned(claim, tuning, set(diverged(claim, place).values())))
     chosen = {t.arm: t.trial for t in tuned if t.chosen}
-    if len(chosen) == len(claim.arm) or not tuned:
+    if chosen.keys() == {t.arm for t in tuned}:
         tasks = list(claim.tasks(chosen))
     else:  # without the tuning's runs nobody knows which trials were chosen
         trials = range(len(claim.trials(claim.arm[0])))
@@ -83,6 +83,8 @@ def _tuned(claim: Claim, tuning: Sequence[RunSummary], lost: set[str]) -> Iterat
     """Every arm's trials; of equal ones the first is chosen, and none where one has still to end."""
     found = measures(claim, tuning, {task.label for _, _, task in claim.tuning_tasks()})
     for arm in claim.arm:
+        if arm.tuned_as:
+            continue
         labels = [f"{arm.name} {trial.label}" for trial in claim.trials(arm)]
         values = [None if label in lost else _mean(found[label], claim) for label in labels]
         known = [value for value in values if value is not None]

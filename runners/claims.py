@@ -92,7 +92,7 @@ def run_claim(
         failed += [f"{row['run']}: {row['reason']}" for row in done.failed if Path(row["run"]) not in hopeless]
     found = read_claim(claim, place)
     for arm in claim.arm:
-        if claim.trials(arm) and arm.name not in found.chosen:
+        if claim.trials(arm) and not arm.tuned_as and arm.name not in found.chosen:
             raise UserError(
                 f"{claim.name}: {_not_chosen(arm.name, found)}{''.join(f'; {line}' for line in failed[:1])}"
             )
