@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,40 @@ def test_the_best_trial_is_chosen_once_all_have_ended(claim: Claim, tmp_path: Pa
     again = read_claim(claim, tmp_path)
     assert list(again.chosen) == ["large"]
     assert [t.value for t in again.tuned] == [0.2, 0.4, 0.3, None]
+
+
+def test_an_arm_that_is_tuned_as_another_has_its_trial(claim: Claim, tmp_path: Path) -> None:
+    path = tmp_path / "steps.toml"
+    path.write_text(CLAIM + '[[arm]]\nname = "larger"\ntuned_as = "large"\nsettings.agent.step_size = 0.9\n')
+    claim = load_claim(str(path))
+    assert {arm.name for arm, _, _ in claim.tuning_tasks()} == {"large", "small"}
+    place = tmp_path / "out" / f"steps-{claim.stamp}"
+    tune(claim, place, large_slow=0.2, large_fast=0.4, small_slow=0.3, small_fast=0.2)
+    tasks = {task.label: task.settings["agent"] for task in claim.tasks(read_claim(claim, place).chosen)}
+    assert tasks["larger"] == {"step_size": 0.9, "epsilon": 0.3}
+    assert tasks["small"] == {"step_size": 0.001, "epsilon": 0.1}
+    (card,) = cards([str(path)], tmp_path / "out")
+    page = write_claims([card], tmp_path / "page.html").read_text()
+    assert re.search(r"larger</th>.*<td>fast</td>", page)
+
+
+@pytest.mark.parametrize(
+    ("arm", "told"),
+    [
+        ('tuned_as = "larg"', "'larg': there is no such arm that is tuned by itself; did you mean 'large'?"),
+        ('tuned_as = "larger"', "'larger': there is no such arm that is tuned by itself"),
+        (
+            'tuned_as = "large"\n[[arm.trials]]\nlabel = "own"\nsettings.agent.epsilon = 0.2',
+            "it has trials of its own",
+        ),
+    ],
+)
+def test_an_arm_is_tuned_as_one_that_is_tuned(tmp_path: Path, arm: str, told: str) -> None:
+    path = tmp_path / "steps.toml"
+    path.write_text(f'{CLAIM}[[arm]]\nname = "larger"\n{arm}\n')
+    with pytest.raises(UserError, match=r"arm 'larger'\.tuned_as = ") as error:
+        load_claim(str(path))
+    assert told in str(error.value)
 
 
 def test_a_trial_that_diverged_is_the_worst(claim: Claim, tmp_path: Path) -> None:
