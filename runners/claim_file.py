@@ -144,8 +144,9 @@ class Claim:
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     def trials(self, arm: Arm) -> tuple[Trial, ...]:
-        """What the arm is tried with; none where nothing is tuned."""
-        return arm.trials or self.trial
+        """What the arm is tried with, or the one that it is tuned as; none where nothing is tuned."""
+        tried = next(other for other in self.arm if other.name == arm.tuned_as) if arm.tuned_as else arm
+        return tried.trials or self.trial
 
     def tuning_tasks(self) -> Iterator[tuple[Arm, Trial, Task]]:
         """Every arm that is tuned by itself with every trial, on every environment."""

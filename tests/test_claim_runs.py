@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,10 @@ def test_an_arm_that_is_tuned_as_another_has_its_trial(claim: Claim, tmp_path: P
     (card,) = cards([str(path)], tmp_path / "out")
     page = write_claims([card], tmp_path / "page.html").read_text()
     assert re.search(r"larger</th>.*<td>fast</td>", page)
+    first, second, third = claim.arm
+    own = replace(claim, trial=(), arm=(third, replace(first, trials=claim.trial), replace(second, trials=claim.trial)))
+    assert own.trials(third) == claim.trial
+    assert read_claim(own, tmp_path / "nothing").chosen == {}
 
 
 @pytest.mark.parametrize(
