@@ -190,9 +190,14 @@ class NoisyLinear(Linear):
         return [self.weight, self.weight_std]
 
 
+def noise_of(layers: Sequence[NoisyLinear]) -> list[Tensor]:
+    """The latest noise of the inputs and outputs of all `layers`, to be written to."""
+    return [n for layer in layers for n in (layer.noise_in, layer.noise_out)]
+
+
 def resample(layers: Sequence[NoisyLinear], generator: torch.Generator) -> None:
     """Draws new noise: `sign(x) sqrt(|x|)` of normal numbers, for the inputs and outputs of all `layers`."""
-    noise = [n for layer in layers for n in (layer.noise_in, layer.noise_out)]
+    noise = noise_of(layers)
     sizes = [n.numel() for n in noise]
     x = torch.randn(sum(sizes), generator=generator)
     torch._foreach_copy_(noise, torch.split((x.sign() * x.abs().sqrt_()).to(noise[0].device), sizes))

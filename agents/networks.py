@@ -27,6 +27,7 @@ from qladder.agents.layers import (
     QuantileEmbedding,
     Scale,
     Unshared,
+    noise_of,
     resample,
 )
 from qladder.agents.network_config import NetworkConfig
@@ -150,7 +151,7 @@ class QNetwork(nn.Module):
     @contextmanager
     def noise_kept(self) -> Iterator[None]:
         """While entered, `resample` may be called; afterwards the noise is what it was."""
-        noise = [n for layer in self._noisy for n in (layer.noise_in, layer.noise_out)]
+        noise = noise_of(self._noisy)
         kept = [n.clone() for n in noise]
         try:
             yield

@@ -128,7 +128,7 @@ def _print_list(told: list[dict[str, Any]]) -> None:
 
 def _in_short(verdicts: dict[str, str]) -> str:
     """How many questions came out how, or that none has."""
-    counts = Counter(verdicts.values())
-    if len(counts) == 1 and not counts.keys() <= {"supported", "refuted", "undecided"}:
-        return next(iter(counts))
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+    counts = Counter(verdicts.values()).most_common()
+    if counts[0] in (("not run", len(verdicts)), ("stale", len(verdicts))):
+        return counts[0][0]
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts)
