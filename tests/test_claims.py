@@ -146,12 +146,15 @@ def test_a_claim_that_there_is_not() -> None:
 
 @pytest.mark.parametrize("name", claim_names())
 def test_the_claims_that_come_along_hold_together(name: str) -> None:
-    """Each arm's settings are ones that its agent has, and arms differ."""
+    """Each arm's settings are ones that its agent has and that go together, and arms differ."""
     from qladder.runners.config import resolve
+    from qladder.runners.plan import plan_run
 
     claim = load_claim(name)
-    tasks = list(claim.tasks({}))
-    tables = [resolve(t.agent, t.env, t.table(claim.first_seed)).table() for t in tasks]
+    configs = [resolve(t.agent, t.env, t.table(claim.first_seed)) for t in claim.tasks({})]
+    for config in {config.label: config for config in configs}.values():
+        plan_run(config, 0.0)
+    tables = [config.table() for config in configs]
     told = [json.dumps({**t, "run": {**t["run"], "label": ""}}, sort_keys=True) for t in tables]
     assert len(set(told)) == len(told)
     for _, _, task in claim.tuning_tasks():
