@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from qladder.runners.loop import clip
 from qladder.runners.scales import scale
 from qladder.runners.stats import iqm, mean_interval
 
-EVALUATION_ENVS = 20  # played side by side by agents that take arrays; part of what makes an evaluation repeatable
+MOST_ENVS = 20  # played side by side by agents that take arrays; part of what makes an evaluation repeatable
 
 
 class Policy:
@@ -136,7 +137,7 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str, 
     """
     agent = policy.agent
     policy.reseed(seed, stream)
-    num_envs = min(episodes, EVALUATION_ENVS) if agent.batched else 1
+    num_envs = side_by_side(episodes) if agent.batched else 1
     env = evaluation_environment(config, agent.batched, seed, stream, num_envs)
     try:
         obs = env.reset()
@@ -165,6 +166,12 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str, 
         env.close()
     values = {} if predicted is None else _values(float(np.mean(predicted)), float(realised.mean()))
     return Played([r for row in returns for r in row], values)
+
+
+def side_by_side(episodes: int) -> int:
+    """In how many environments so many episodes are played: no more than end them in as few rounds."""
+    rounds = math.ceil(episodes / MOST_ENVS)
+    return math.ceil(episodes / rounds)
 
 
 def evaluation_environment(config: Config, batched: bool, seed: int, stream: str, num_envs: int) -> ResumableEnv:
