@@ -15,9 +15,10 @@ from qladder.runners.curves import CLOCKS
 from qladder.runners.diff import setting_text
 from qladder.runners.figures import Style, clock_svg, colours, scores_svg
 from qladder.runners.groups import groups
+from qladder.runners.progress import duration
 from qladder.runners.report import facts, settings_between, shipped, signed, write_page
 from qladder.runners.stats import iqm
-from qladder.runners.wording import duration, number, span
+from qladder.runners.wording import number, span
 
 SIZE = (9.2, 3.7)  # inches
 TOLD = ("machine.processor", "machine.cores", "versions.torch", "versions.gymnasium", "git.commit")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from qladder.runners.jobs import BAD_INPUT, Job, single_threaded, write_settings
 from qladder.runners.lock import CLAIM
-from qladder.runners.progress import say
+from qladder.runners.progress import duration, say
 from qladder.runners.run_folder import took_weights
 from qladder.runners.stop import Stop, StoppedError
 
@@ -31,6 +31,7 @@ class _Child(NamedTuple):
     claim: int
     memory: int
     source: Path | None  # the run whose weights it takes
+    began: float
 
 
 class Crew:
@@ -61,7 +62,6 @@ class Crew:
         self._looked: dict[Path, float] = {}  # when a run was found in the hands of another suite
         self._elsewhere: dict[Path, str] = {}  # how those are trained, until they are done or done here
         self._ended = self._of = 0
-        self._started = time.monotonic()
 
     def run(self, jobs: Sequence[Job]) -> dict[Path, str]:
         """Does all that is not done, and tells why some were not, by folder.
@@ -112,7 +112,8 @@ class Crew:
             if not job.done():
                 source = self._source(job)
                 process = _start(job, claim, source)
-                self._children.append(_Child(job, process, claim, self._memory.get(job.number, 0), source))
+                memory = self._memory.get(job.number, 0)
+                self._children.append(_Child(job, process, claim, memory, source, time.monotonic()))
                 return
         except BaseException:
             os.close(claim)
@@ -152,18 +153,19 @@ class Crew:
                 if self._progress:
                     say(f"{child.job.folder.name}: {_last_line(child.job)}; it trains for itself")
             else:
-                self._judge(child.job, child.process.returncode, waiting)
+                self._judge(child, waiting)
         finally:
             os.close(child.claim)
 
-    def _judge(self, job: Job, status: int, waiting: list[Job]) -> None:
+    def _judge(self, child: _Child, waiting: list[Job]) -> None:
         """By how its process ended."""
+        job, status = child.job, child.process.returncode
         log = job.place(".log")
         if status == 0:
             for file in (log, job.place(".toml")):
                 file.unlink(missing_ok=True)
             self._offer(job)
-            self._tell(job, "done")
+            self._tell(job, f"done in {duration(time.monotonic() - child.began)}")
             return
         attempts = self._attempts[job.folder] = self._attempts.get(job.folder, 0) + 1
         ended = f"exit status {status}: {_last_line(job)}"
@@ -177,13 +179,12 @@ class Crew:
 
     def _fail(self, job: Job, reason: str) -> None:
         self._failed[job.folder] = reason
-        self._tell(job, "failed")
+        self._tell(job, f"failed: {reason}")
 
     def _tell(self, job: Job, what: str) -> None:
         self._ended += 1
         if self._progress:
-            lasted = time.monotonic() - self._started
-            say(f"{self._ended} of {self._of}: {job.folder.name} {what} ({lasted:.0f} s)")
+            say(f"{self._ended} of {self._of}: {job.folder.name} {what}")
 
     def __enter__(self) -> Crew:
         return self

@@ -60,7 +60,9 @@ class RayCrew:
                     failed[job.folder] = reason
                 ended += 1
                 if self._progress:
-                    say(f"{ended} of {len(jobs)}: {job.folder.name} {'done' if reason is None else 'failed'}")
+                    say(
+                        f"{ended} of {len(jobs)}: {job.folder.name} {'done' if reason is None else f'failed: {reason}'}"
+                    )
         return failed
 
     def _begin(self, ray: Any, job: Job) -> Any:

@@ -20,6 +20,7 @@ from qladder.runners.config import Config, resolve
 from qladder.runners.loading import agent_class, make_agent, make_environment, set_up_torch
 from qladder.runners.loop import Ratio, interact
 from qladder.runners.memory import available, check_replay
+from qladder.runners.progress import duration
 
 PYTHON, TORCH = 100 * 2**20, 400 * 2**20
 """Bytes of a process with a table or a linear agent, or a network, beside its replay and its environments' own."""
@@ -90,7 +91,7 @@ def table(told: Mapping[str, Any]) -> list[str]:
     hours, steps, rate, updates = (told[k] for k in ("hours", "agent_steps", "steps_per_second", "updates_per_second"))
     ends = f"{steps:,} agent steps" if told["episodes"] is None else f"{told['episodes']:,} episodes as at first"
     rated = "" if rate is None else f"{rate:,.0f} agent steps/s, {updates:,.0f} updates/s (from a short probe)"
-    lasts = "not known beforehand" if hours is None else f"{duration(hours)} for {ends}, evaluations not counted"
+    lasts = "not known beforehand" if hours is None else f"{duration(hours * 3600)} for {ends}, evaluations not counted"
     return [
         f"{told['agent']} on {told['env']}, {told['device']}" + ("" if learner is None else f", learner {learner}"),
         f"memory  {told['memory_bytes'] / 1e9:.2f} GB of replay"
@@ -109,11 +110,6 @@ def _saved_bytes(config: Config, spec: EnvSpec, replay_bytes: int) -> int:
     pictures = len(spec.obs_shape) == 3 and spec.obs_dtype == "uint8"
     shrunk = pictures and replay is not None and replay.compression == "none"
     return states + (replay_bytes - states) // (EXPECTED_RATIO if shrunk else 1)
-
-
-def duration(hours: float) -> str:
-    """Hours for people."""
-    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min" if hours >= 1 / 60 else f"{hours * 3600:.0f} s"
 
 
 def _late(config: Config) -> Config:

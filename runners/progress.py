@@ -18,6 +18,14 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    for unit, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= unit * 2:
+            return f"{seconds / unit:.{0 if seconds >= 10 * unit else 1}f} {name}"
+    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
+
+
 class Progress:
     """Agent steps done, rate, time left, latest returns."""
 
@@ -59,7 +67,7 @@ class Progress:
             self._bar.update(self._task, completed=agent_steps, description=text)
         elif time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
             run = self._config.run
-            left = f"about {(run.steps - agent_steps) / max(rate, 1e-9):,.0f} s left"
+            left = f"about {duration((run.steps - agent_steps) / max(rate, 1e-9))} left"
             ahead = "learning has not begun" if agent_steps <= run.learning_starts else left
             say(f"{agent_steps:,} of {run.steps:,} agent steps, {text}, {ahead}")
             self._said = time.monotonic()

@@ -18,13 +18,14 @@ from qladder.runners.curves import CLOCKS
 from qladder.runners.diff import differing, setting_text
 from qladder.runners.figures import Style, clock_svg, colours, curves_figure, other_protocol, profile_svg
 from qladder.runners.groups import Group, groups
+from qladder.runners.progress import duration
 from qladder.runners.reach import Reached, reached
 from qladder.runners.references import Reference, find_references
 from qladder.runners.runs import LeftOut, RunSummary
 from qladder.runners.scales import scale
 from qladder.runners.settings import read_toml
 from qladder.runners.summaries import markdown, spreadsheets
-from qladder.runners.wording import duration, headline, number, sentence, span
+from qladder.runners.wording import headline, number, sentence, span
 
 __all__ = ["curves_figure", "write_report"]
 

@@ -16,8 +16,8 @@ from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.runners.config import Config
 from qladder.runners.jobs import BAD_INPUT, Job, Shard, jobs_of, single_threaded
 from qladder.runners.memory import available
-from qladder.runners.plan import duration, plan_run
-from qladder.runners.progress import say
+from qladder.runners.plan import plan_run
+from qladder.runners.progress import duration, say
 from qladder.runners.suite_file import Suite, load_suite
 
 PATIENCE = 120.0
@@ -125,13 +125,13 @@ def lines(told: dict[str, Any]) -> list[str]:
     free, hours = told["available_bytes"], told["hours"]
     rows = [
         f"{task['runs']:>5} x {task['agent']} on {task['env']}: "
-        + ("time not known beforehand" if task["hours"] is None else f"{duration(task['hours'])} each")
+        + ("time not known beforehand" if task["hours"] is None else f"{duration(task['hours'] * 3600)} each")
         for task in told["tasks"]
     ]
     every = f"{told['missing']} of {told['runs']} runs to do, {told['side_by_side']} side by side"
     return [
         *rows,
-        every + ("" if hours is None else f": about {duration(hours)}, evaluations not counted"),
+        every + ("" if hours is None else f": about {duration(hours * 3600)}, evaluations not counted"),
         f"memory {told['memory_bytes'] / 1e9:.1f} GB" + ("" if free is None else f" of {free / 1e9:.1f} free")
         + f", disk {told['disk_bytes'] / 1e9:.2f} GB",
     ]  # fmt: skip

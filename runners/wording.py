@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from qladder.runners.compare import Comparison, Pair, Score
 from qladder.runners.contrast import FEW, Verdict
+from qladder.runners.progress import duration
 from qladder.runners.stats import Interval
 
 if TYPE_CHECKING:
@@ -26,14 +27,6 @@ def span(interval: Interval) -> str:
         return "-"
     decimals = _decimals(max(abs(low), abs(high)))
     return f"[{_unsigned(f'{low:,.{decimals}f}')}, {_unsigned(f'{high:,.{decimals}f}')}]"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
-    for unit, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= unit * 2:
-            return f"{seconds / unit:.{0 if seconds >= 10 * unit else 1}f} {name}"
-    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
 
 
 def render_table(comparison: Comparison, console: Console) -> None:

@@ -74,10 +74,10 @@ def test_two_suites_in_one_folder_share_the_runs(tmp_path: Path) -> None:
     both = [began("s.toml", "--jobs", "1", "--out", "o", cwd=tmp_path) for _ in range(2)]
     said = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    done = [line.split()[3] for text in said for line in text.splitlines() if " done (" in line]
+    done = [line.split()[3] for text in said for line in text.splitlines() if " done in " in line]
     assert sorted(done) == sorted(set(done))  # none was done twice
     assert len(done) == 12
-    assert all(any(" done (" in line for line in text.splitlines()) for text in said)
+    assert all(any(" done in " in line for line in text.splitlines()) for text in said)
     qladder("suite", "s.toml", "--jobs", "2", "--out", "alone", cwd=tmp_path)
     assert outcome(tmp_path / "o") == outcome(tmp_path / "alone")
 
@@ -106,8 +106,9 @@ def test_a_run_that_is_killed_is_marked_and_gone_on_with_on_request(tmp_path: Pa
         os.kill(int((run / ".lock").read_text().split()[1]), signal.SIGKILL)
         return suite.wait(60), *suite.communicate()
 
-    status, told, _ = killed()
+    status, told, said = killed()
     assert status == 1
+    assert "q-learning__Taxi-v4__s0 failed: killed by SIGKILL" in said
     assert "killed by SIGKILL" in json.loads(told)["failed"][0]["reason"]
     again = qladder("suite", "s.toml", "--jobs", "1", "--out", "o", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -227,7 +228,7 @@ def test_a_crew_that_is_stopped_or_fails_lets_go_of_its_runs(tmp_path: Path) -> 
     [job] = jobs_of(load_suite(str(tmp_path / "s.toml")), tmp_path / "o")
 
     class Odd(Crew):
-        def _judge(self, job: Any, status: int, waiting: Any) -> None:
+        def _judge(self, child: Any, waiting: Any) -> None:
             raise KeyError("odd")
 
     with pytest.raises(KeyError):

@@ -24,10 +24,11 @@ from qladder.runners.axes import spread
 from qladder.runners.compare import compare
 from qladder.runners.config import load_protocol
 from qladder.runners.curves import CLOCKS, Clock, aggregate
+from qladder.runners.progress import duration
 from qladder.runners.report import curves_figure, facts, write_report
 from qladder.runners.runs import find_runs
 from qladder.runners.settings import merge
-from qladder.runners.wording import duration, headline
+from qladder.runners.wording import headline
 
 STAMP = ("name", "version", "hash")
 EVIL = "<script>alert(1)</script>"
