@@ -64,8 +64,8 @@ def check_parts(config: DQNConfig, replay: ReplayConfig) -> None:
         (noisy and config.explore_power is not None, "agent.noisy with agent.explore_power: the noise explores"),
         (
             kind == "categorical" and support is None,
-            "agent.distribution = 'categorical' without agent.support: it needs the lowest and highest return, e.g. "
-            "--agent.support -10 10",
+            "agent.distribution = 'categorical' without agent.support: it needs the lowest and highest discounted "
+            "return, for CartPole-v1 --agent.support 0 100",
         ),
         (
             support is not None and not support[0] < support[1],

@@ -38,4 +38,4 @@ class LearningConfig(NetworkConfig):
     epsilon: Probability = Probability(1.0, 0.05, 10_000)  # noqa: RUF009 (frozen)
     """Probability of a random action while exploring."""
     explore_power: Annotated[float, Gt(1)] | None = None
-    """Random actions last a zeta-distributed number of steps, with this exponent (Dabney et al. 2021); none: one."""
+    """ez-greedy (Dabney et al. 2021): random actions last a zeta-distributed number of steps, with this exponent."""

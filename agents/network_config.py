@@ -59,7 +59,7 @@ class NetworkConfig:
     act_fractions: Width = 32
     """Fractions, evenly spread, whose mean an implicit quantile network acts by."""
     support: tuple[float, float] | None = None
-    """Lowest and highest return that a categorical distribution can tell."""
+    """Lowest and highest discounted return of a categorical distribution."""
     begin_std: Annotated[float, Gt(0)] | None = None
     """Standard deviation of an untrained network's categorical distributions, around a return of 0; none: even over
     the support, as published. Where rewards are rare, even ones narrow by the discount alone, copy by copy of the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 import sys
 import warnings
 from array import array
@@ -46,7 +47,10 @@ def make_gym(
     if module:
         _import_of(id, module)
     try:
-        limit = _limit(gymnasium.spec(name).max_episode_steps, protocol, training)
+        spec = gymnasium.spec(name)
+        if _is_old_game(spec):  # there where ale-py has been imported: it would be played by no protocol
+            raise UserError(f"environment '{id}': an Atari game by an older name{_nearest_id(id)}")
+        limit = _limit(spec.max_episode_steps, protocol, training)
         env = gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **options)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{id}: {error}; extras of qladder: box2d, render") from error
@@ -276,4 +280,14 @@ def _spec(id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:
 
 
 def _nearest_id(id: str) -> str:
-    return nearest(id.partition(":")[2] or id, gymnasium.registry)
+    import ale_py  # noqa: F401  (registers its games)
+
+    game = "ALE/" + re.sub(r"(-ram)?(NoFrameskip|Deterministic)?-v\d+$", "-v5", id)
+    if game in gymnasium.registry:
+        return f"; did you mean '{game}'?"
+    known = [name for name, spec in gymnasium.registry.items() if not _is_old_game(spec)]
+    return nearest(id.partition(":")[2] or id, known)
+
+
+def _is_old_game(spec: Any) -> bool:
+    return str(spec.entry_point).startswith("ale_py") and not spec.id.startswith("ALE/")

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import tyro
@@ -65,6 +66,9 @@ def _run(argv: list[str]) -> None:
     sections = ("env", "agent", "replay", "run")
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise UserError(f"command '{argv[0]}': there is no such command{nearest(argv[0], COMMANDS)} (qladder --help)")
+    if argv == ["--version"]:
+        print(f"qladder {version('qladder')}")
+        return
     if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
         raise UserError(f"{argv[0]}: options stand after the command: qladder COMMAND ... {argv[0]}")
     flags, rest = parse_flags(argv, sections)
@@ -130,12 +134,15 @@ def _one_line(box: str) -> str:
     line = " ".join(line for line in lines if line and not title.fullmatch(line))
     wrong = re.match(r"Error parsing (\S+): no type matching \{None\}\|(\S+) .*? from \['(.*?)'\]", line)
     if wrong:
-        return f"{wrong[1]} '{wrong[3]}': must be {wrong[2]}"
+        kind = {"INT": "a whole number, as 100000", "FLOAT": "a number"}.get(wrong[2], wrong[2])
+        return f"{wrong[1]} '{wrong[3]}': must be {kind}"
     unknown = re.match(r"Unrecognized (?:or misplaced )?options: (.*)", line)
     if unknown:
         words, _, meant = unknown[1].partition(" Perhaps you meant: ")
         words = re.sub(r" \(applied to [^)]*\)|,| Arguments are applied.*", "", words)
-        return f"{words}: no such option here" + (f"; did you mean {meant.split()[0]}?" if meant else "")
+        close = meant.split()[:1]
+        hint = f"; did you mean {close[0]}?" if close and close[0] != words else ""  # else it is another command's
+        return f"{words}: no such option here{hint}"
     choice = re.search(r"invalid choice '(.*?)' for argument '(.*?)'.* one of (\(.*\))", line)
     if choice:
         allowed = re.findall("'(.*?)'", choice[3])

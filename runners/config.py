@@ -33,7 +33,7 @@ class EnvConfig:
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment itself, e.g. --env.kwargs.is_slippery false."""
     eval_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Those that evaluations have others of: a score for what was not trained, e.g. --env.eval_kwargs.right 2."""
+    """Arguments that only evaluations get: a score for what was not trained, e.g. --env.eval_kwargs.right 2."""
     wrappers: tuple[str, ...] = ()
     """Your own wrappers, each module:function, innermost first."""
 
@@ -56,7 +56,7 @@ class RunConfig:
     """How long a run is, how often it learns, and what it writes down; counted in agent steps."""
 
     steps: Annotated[int, Gt(0)] = 50_000
-    """Agent steps in all."""
+    """Agent steps in all; schedules keep their own lengths."""
     episodes: Annotated[int, Gt(0)] | None = None
     """Stop earlier, after this many episodes."""
     label: str = ""
@@ -82,7 +82,7 @@ class RunConfig:
     checkpoint_replay: bool = True
     """Whether checkpoints hold the replay too; without it a resumed run fills a new one first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one."""
+    """auto: CUDA where there is one (its path was never run on a GPU so far)."""
     threads: Annotated[int, Ge(0), Le(1_024)] = 1
     """CPU threads of torch; 0: one per core."""
     hang_after: Annotated[float, Ge(0), Le(1e6)] = 300.0
@@ -207,6 +207,8 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
     if agent is None or env is None:
         raise UserError("train needs AGENT and ENV, e.g. qladder train q-learning FrozenLake-v1")
     flags = sections(flags, "flags")
+    if env in agent_names() and ":" not in agent and agent not in agent_names():
+        raise UserError(f"'{agent}' is no agent: AGENT stands before ENV, as in {env} {agent}")
     entry, family = agent_entry(agent), family_of(env, merge(own, flags).get("env", {}).get("kwargs"))
     layers, sources = ([], []) if _of_run(file) else _shipped(entry, family, env)
     if file is not None:
@@ -277,14 +279,21 @@ def settings_class_of(entry: AgentEntry) -> Any:
     return cls.Config
 
 
+def _base(entry: AgentEntry) -> str | None:
+    """The agent whose settings it starts from; one from outside may name it as its class's `base`."""
+    from qladder.envs.gym import load_attribute
+
+    return entry.base if ":" not in entry.name else getattr(load_attribute(entry.cls, "agent"), "base", None)
+
+
 def _shipped(entry: AgentEntry, family: str, env: str) -> tuple[list[Table], list[str]]:
     """The layers that come with qladder, those of the base agents below, and where each came from."""
     layers: list[Table] = []
     sources: list[str] = []
+    if base := _base(entry):
+        layers, sources = _shipped(agent_entry(base), family, env)
     if ":" in entry.name:
         return layers, sources
-    if entry.base:
-        layers, sources = _shipped(agent_entry(entry.base), family, env)
     below = families().get(family, {}).get("base")
     for stem in ("agent", *([below] if below else []), family):
         path = CONFIGS / entry.name / f"{stem}.toml"

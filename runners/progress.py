@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qladder.runners.cautions import cautions
 from qladder.runners.config import Config
 
 SECONDS_BETWEEN_LINES = 10
@@ -36,14 +37,16 @@ class Progress:
         self._said = time.monotonic()
         self._eval = ""
 
-    def start(self, agent_steps: int, folder: Path) -> None:
-        """Says what starts and where its settings came from."""
+    def start(self, agent_steps: int, folder: Path, frames_per_step: int) -> None:
+        """Says what starts, where its settings came from, and what of them its steps are too few for."""
         if not self._enabled:
             return
         config = self._config
         who = f"{config.agent_name} on {config.env.id}, seed {config.run.seed}"
         say(f"{who}, protocol {config.protocol.name} -> {folder}")
         say("settings: " + " < ".join(("class defaults", *config.sources)))
+        for line in cautions(config, frames_per_step):
+            say(f"caution: {line}")
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

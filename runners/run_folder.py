@@ -234,11 +234,12 @@ def same_run(path: Path, config: Config, *, asked: bool = True) -> None:
     from qladder.runners.config import resolve
 
     old = resolve(None, None, {}, path / "config.toml")
-    made_under = read_manifest(path)["protocol"]["hash"] if (path / "manifest.json").exists() else None
-    if made_under not in (None, config.protocol.hash):
-        raise _another(
-            f"protocol {config.protocol.name} was {made_under} and is {config.protocol.hash} now", path, asked, "rules"
-        )
+    if (path / "manifest.json").exists():
+        was, now = read_manifest(path)["protocol"], config.protocol
+        if was["hash"] != now.hash:
+            renamed = was["name"] != now.name
+            told = f"{was['name']} and is {now.name}" if renamed else f"{was['hash']} and is {now.hash}"
+            raise _another(f"protocol {'' if renamed else now.name + ' '}was {told} now", path, asked, "rules")
     longer = ("steps", "episodes", "eval_every", "checkpoint_every", "device", "hang_after")
     for section, now in config.table().items():
         for name, value in now.items():

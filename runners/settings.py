@@ -21,6 +21,27 @@ from qladder.envs.errors import UserError, nearest
 
 Table = dict[str, Any]
 
+ELSEWHERE = {
+    "lr": "agent.learning_rate",
+    "discount": "agent.gamma",
+    "exploration_rate": "agent.epsilon",
+    "target_update_interval": "agent.target_period",
+    "tau": "agent.target_tau",
+    "buffer_size": "replay.capacity",
+    "memory_size": "replay.capacity",
+    "batch_size": "replay.batch_size",
+    "n_step": "replay.n_step",
+    "n_steps": "replay.n_step",
+    "per": "replay.prioritized",
+    "total_timesteps": "run.steps",
+    "train_freq": "run.update_every",
+    "gradient_steps": "run.updates",
+    "learning_starts": "run.learning_starts",
+    "seed": "run.seed",
+    "n_envs": "env.num_envs",
+}
+"""What settings are called here that have another name in other libraries, or stand in another section there."""
+
 
 def read_toml(path: Path) -> Table:
     """A TOML file as a table; UserError for one that cannot be read or does not end."""
@@ -99,7 +120,11 @@ def build(cls: type, table: Mapping[str, Any], where: str) -> Any:
         hint = ""
         if problem["type"] == "literal_error":
             hint = nearest(str(problem["input"]), re.findall("'(.*?)'", problem["ctx"]["expected"]))
-        raise UserError(f"{where}.{path} = {problem['input']!r}: {_lower(problem['msg'])}{hint}") from error
+        elif isinstance(problem["input"], str) and "," in problem["input"]:
+            hint = "; several values stand apart: " + problem["input"].replace(",", " ")
+        schedule = problem["type"] == "dataclass_type"
+        said = "must be a number, or .start, .end and .over" if schedule else _lower(problem["msg"])
+        raise UserError(f"{where}.{path} = {problem['input']!r}: {said}{hint}") from error
 
 
 @cache
@@ -169,9 +194,8 @@ def _complete(cls: type, table: Mapping[str, Any], where: str) -> Table:
     names = [f.name for f in dataclasses.fields(cls)]
     for name in table:
         if name not in names:
-            raise UserError(
-                f"{where}.{name}: there is no such field{nearest(name, names) or '; there are ' + ', '.join(names)}"
-            )
+            near = f"; it is --{ELSEWHERE[name]}" if name in ELSEWHERE else nearest(name, names)
+            raise UserError(f"{where}.{name}: there is no such field{near or '; there are ' + ', '.join(names)}")
     complete: Table = {}
     for f in dataclasses.fields(cls):
         default: Any = dataclasses.MISSING
@@ -203,6 +227,8 @@ def _coerce(hint: Any, value: Any, default: Any, where: str) -> Any:
             return _complete(nested, merge(default, value) if isinstance(default, Mapping) else value, where)  # type: ignore[arg-type]
     if any(typing.get_origin(o) is tuple for o in options) and isinstance(value, str | int | float):
         return [value]
+    if isinstance(value, float) and value.is_integer() and int in options and float not in options:
+        return int(value)  # 1e6
     return value
 
 

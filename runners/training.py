@@ -149,7 +149,7 @@ class _Run:
         write_config(self._folder, config)
         write_json(self._folder / "manifest.json", self._manifest)
         self._goes = True
-        self._progress.start(self._session.agent_steps, self._folder)
+        self._progress.start(self._session.agent_steps, self._folder, self._session.env.spec.frames_per_step)
         reason, final = "failed", None
         try:
             with Stop() as stop, flushed_denormals(config), self._shares:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import signal
 import subprocess
@@ -42,7 +43,7 @@ TRAIN = ("train", "q-learning", "FrozenLake-v1")
         (("train", "dqn", "CartPole-v1", "--agent.hidden", str(2**63 - 1)), ["agent.hidden", "1000000"]),
         (("train", "linear-q", "MountainCar-v0", "--agent.tiles", "100000"), ["51,200,000 entries"]),
         (("doctor", "--jobs", "3"), ["--jobs 3: no such option here"]),
-        ((*TRAIN, "--steps", "many"), ["--steps", "many", "INT"]),
+        ((*TRAIN, "--steps", "many"), ["--steps 'many': must be a whole number"]),
         ((*TRAIN, "--steps", "-5"), ["run.steps", "-5", "greater than 0"]),
         ((*TRAIN, "--seed", "-1"), ["run.seed", "-1"]),
         ((*TRAIN, "--agent.step-sise", "1"), ["step_sise", "did you mean 'step_size'"]),
@@ -246,7 +247,7 @@ def test_without_line_drawing_characters_a_message_is_as_plain(place: Path) -> N
     command = [sys.executable, "-m", "qladder.runners", *TRAIN, "--steps", "many"]
     env = {**environment(place), **plain}
     result = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=False)
-    assert result.stderr == "qladder: --steps 'many': must be INT\n"
+    assert result.stderr == "qladder: --steps 'many': must be a whole number, as 100000\n"
 
 
 def test_help_of_an_agent_names_every_setting(place: Path) -> None:
@@ -260,6 +261,25 @@ def test_help_of_an_agent_names_every_setting(place: Path) -> None:
         "--env.wrappers",
     ):
         assert name in result.stdout
+
+
+def test_an_agent_from_outside_takes_the_settings_of_its_base(place: Path) -> None:
+    mine = "from qladder.agents.dqn import DQN\nclass Mine(DQN):\n    base = 'dqn'\nclass Bare(DQN):\n    pass\n"
+    (place / "mine.py").write_text(mine)
+    told = qladder("diff", "dqn", "mine:Mine", "CartPole-v1", "--json", cwd=place)
+    assert json.loads(told.stdout)["fields"] == {}, told.stderr
+    assert "agent.target_period" in qladder("diff", "dqn", "mine:Bare", "CartPole-v1", cwd=place).stdout
+    run = qladder("train", "mine:Mine", "CartPole-v1", "--steps", "1100", "--run.eval-every", "1100", cwd=place)
+    assert 'configs/dqn/classic.toml < [env."CartPole-v1"]' in run.stderr
+
+
+def test_an_option_of_another_command_is_not_told_as_its_own_correction(place: Path) -> None:
+    assert qladder("suite", "classic", "--resume", cwd=place).stderr == "qladder: --resume: no such option here\n"
+
+
+def test_the_version_is_told(place: Path) -> None:
+    told = qladder("--version", cwd=place)
+    assert (told.returncode, told.stdout) == (0, f"qladder {importlib.metadata.version('qladder')}\n")
 
 
 def test_a_package_from_outside_is_trained_and_compared(place: Path) -> None:

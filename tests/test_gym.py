@@ -182,6 +182,9 @@ def test_wrappers_go_on_in_their_order() -> None:
     ("id", "options", "said"),
     [
         ("CartPol-v1", {}, "did you mean 'CartPole-v1'"),
+        ("Pong-v5", {}, "did you mean 'ALE/Pong-v5'"),
+        ("PongNoFrameskip-v4", {}, "did you mean 'ALE/Pong-v5'"),
+        ("Pongg-v5", {}, "did you mean 'ALE/Pong-v5'"),
         ("no_such_module:X-v0", {}, "^environment 'no_such_module:X-v0': No module .* PYTHONPATH="),
         ("CartPole-v1", {"kwargs": {"gravty": 3}}, "gravty"),
         ("CartPole-v1", {"wrappers": ["gymnasium.wrappers:FlattenObservatio"]}, "did you mean 'FlattenObservation'"),

@@ -13,7 +13,7 @@ from qladder.envs.errors import UserError
 from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
 from qladder.runners.likeness import settings_hash, settings_hash_of
 from qladder.runners.run_folder import write_config
-from qladder.runners.settings import merge, parse_flags, read_toml
+from qladder.runners.settings import ELSEWHERE, merge, parse_flags, read_toml
 from qladder.runners.suite_file import load_suite
 
 SECTIONS = ("env", "agent", "replay", "run")
@@ -121,12 +121,29 @@ def test_a_part_of_a_schedule_can_be_set() -> None:
         ("dqn", "CartPole-v1", {"env": {"protocol": ""}}, "protocol '': there is no such protocol"),
         ("q-learning", "CartPole-v1", {"replay": {"capacity": 9}}, "q-learning has no replay"),
         (None, "CartPole-v1", {}, "needs AGENT and ENV"),
+        ("CartPole-v1", "dqn", {}, "'CartPole-v1' is no agent: AGENT stands before ENV, as in dqn CartPole-v1"),
+        ("dqn", "CartPole-v1", {"agent": {"lr": 1}}, r"agent\.lr: .*; it is --agent\.learning_rate"),
+        ("dqn", "CartPole-v1", {"agent": {"learning_rate": "fast"}}, "'fast': must be a number, or .start, .end and"),
+        ("dqn", "CartPole-v1", {"agent": {"hidden": "64,64"}}, "; several values stand apart: 64 64"),
+        ("dqn", "CartPole-v1", {"run": {"steps": 1.5}}, r"run\.steps = 1\.5: .*integer"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_line(agent: Any, env: str, flags: Any, said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
         resolve(agent, env, flags)
     assert "\n" not in str(error.value)
+
+
+def test_what_other_libraries_call_otherwise_is_there() -> None:
+    table = resolve("dqn", "CartPole-v1", {}).table()
+    for setting in ELSEWHERE.values():
+        section, _, name = setting.partition(".")
+        assert name in table[section], setting
+
+
+def test_a_whole_number_may_be_written_as_a_power_of_ten() -> None:
+    config = resolve("dqn", "CartPole-v1", {"run": {"steps": 1e5}, "agent": {"gamma": 1.0}})
+    assert (config.run.steps, type(config.run.steps), type(config.agent.gamma)) == (100_000, int, float)
 
 
 @pytest.mark.parametrize(
