@@ -22,7 +22,7 @@ def finite_actions(agent: str, spec: EnvSpec) -> int:
 
 
 def plain_values(agent: str, spec: EnvSpec) -> None:
-    """UserError unless the observations are numbered states or a short vector."""
+    """UserError unless the observations are discrete states or a short vector."""
     if spec.batched or (spec.num_states is None and len(spec.obs_shape) != 1):
         raise UserError(f"{agent} cannot play {spec.id}: its observations are arrays {spec.obs_shape}; dqn can")
 

@@ -100,7 +100,7 @@ class Table:
 
 
 class Tabular(Single):
-    """A table agent but for its `learn`, on numbered states or binned vectors; agents add one to it."""
+    """A table agent but for its `learn`, on discrete states or binned vectors; agents add one to it."""
 
     Config: ClassVar[Any] = TableConfig
 

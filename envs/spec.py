@@ -26,7 +26,7 @@ class EnvSpec:
     id: str
     num_envs: int
     batched: bool  # False: one environment, and all fields of a TimeStep are plain values
-    obs_shape: tuple[int, ...]  # of one environment; () where observations are numbered states
+    obs_shape: tuple[int, ...]  # of one environment; () where observations are discrete states
     obs_dtype: str  # numpy's name
     num_states: int | None  # observations are integers below this; None where they are arrays
     num_actions: int | None  # actions are integers below this; None where the action space is not a finite set

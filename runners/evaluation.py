@@ -87,7 +87,7 @@ def truth(config: Config) -> Truth | None:
 
 
 def exact_return(policy: Policy, known: Truth) -> float:
-    """The expected undiscounted return of a policy without memory over numbered states, within the step limit."""
+    """The expected undiscounted return of a policy without memory over discrete states, within the step limit."""
     return policy_return(known.mdp, _probability(policy, known), known.horizon)
 
 

@@ -37,7 +37,7 @@ def suite(
         out: Folder of the runs and the report; by default runs/<suite>.
         shard: I/N, the I-th of N parts of the runs, for one of N machines with a folder in common.
         retries: How often a run that fails is continued from its last checkpoint.
-        executor: local: processes on this machine; ray: a Ray cluster (README), with a folder in common.
+        executor: local: processes on this machine; ray: a Ray cluster (docs/suites.md), with a folder in common.
     """
     from qladder.runners.suite import run_suite
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,22 @@ HOUSE = Path(__file__).resolve().parent.parent
 PAGE = (HOUSE / "docs" / "adding-an-agent.md").read_text()
 
 
-def block(kind: str) -> str:
-    (found,) = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
-    return str(found)
+def block(kind: str, number: int = 0) -> str:
+    return str(re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)[number])
+
+
+def qladder(*arguments: str, cwd: Path) -> Any:
+    """What a command prints as JSON; modules that lie in `cwd` can be imported."""
+    result = subprocess.run(
+        [sys.executable, "-m", "qladder.runners", *arguments, "--json"],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(cwd)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 def test_the_page_adds_an_agent(tmp_path: Path) -> None:
@@ -33,19 +47,7 @@ def test_the_page_adds_an_agent(tmp_path: Path) -> None:
     (package / settings).write_text(block("toml"))
     commands = [line.split()[1:] for line in block("console").splitlines()]
     assert len(commands) == 4
-    told = []
-    for command in commands:
-        result = subprocess.run(
-            [sys.executable, "-m", "qladder.runners", *command, "--json"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
-        told.append(json.loads(result.stdout))
-    agents, difference, one, other = told
+    agents, difference, one, other = (qladder(*command, cwd=tmp_path) for command in commands)
     assert "mellowmax-q" in agents["agents"]
     assert list(difference["fields"]) == ["agent.sharpness"]
     assert one["evaluation"]["exact"] > 0.3  # random play has 0.014
@@ -55,3 +57,8 @@ def test_the_page_adds_an_agent(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     printed = subprocess.run([sys.executable, "-c", value], env=environment, capture_output=True, text=True, check=True)
     assert float(printed.stdout) == pytest.approx(math.log((1 + math.e**3) / 2) / 3)
+
+
+def test_the_page_begins_a_variant_of_dqn(tmp_path: Path) -> None:
+    (tmp_path / "my_module.py").write_text(block("python", 1))
+    assert qladder("diff", "dqn", "my_module:MyDQN", "CartPole-v1", cwd=tmp_path)["fields"] == {}

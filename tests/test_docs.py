@@ -14,6 +14,7 @@ import pytest
 from qladder.runners import cli
 from qladder.runners.claim_file import load_claim
 from qladder.runners.config import SECTIONS, agent_entry, resolve
+from qladder.runners.jobs import jobs_of
 from qladder.runners.settings import parse_flags
 from qladder.runners.suite_file import load_suite
 
@@ -35,6 +36,13 @@ def commands(page: str) -> Iterator[str]:
                 yield re.sub(r"\$(\w+)", lambda name, known=variables: known[name[1]], called[1])  # type: ignore[misc]
 
 
+SHOWN = {
+    name: text
+    for page in PAGES
+    for name, text in re.findall(r"```toml\n# (\S+)\n(.*?)```", page.read_text(), re.DOTALL)
+}
+"""Files that pages show, by the names that stand in their first lines."""
+
 ALL = [command for page in PAGES if page.name not in DONE_ELSEWHERE for command in commands(page.read_text())]
 
 
@@ -44,7 +52,7 @@ def test_there_are_commands() -> None:
 
 
 @pytest.mark.parametrize("command", ALL, ids=lambda command: command.split("  ")[0])
-def test_a_command_is_understood(command: str) -> None:
+def test_a_command_is_understood(command: str, tmp_path: Path) -> None:
     """Its flags are there, and the agents, settings, presets, suites and claims that it names. Nothing is run."""
     flags, rest = parse_flags(shlex.split(command, comments=True), SECTIONS)
     bound = cli._parse(rest)
@@ -55,7 +63,10 @@ def test_a_command_is_understood(command: str) -> None:
     if rest[0] == "train" and not given.get("trained_in"):
         resolve(given.get("agent"), given.get("env"), flags, given.get("config"))
     elif rest[0] == "suite":
-        load_suite(rest[1])
+        if rest[1] in SHOWN:
+            (tmp_path / rest[1]).write_text(SHOWN[rest[1]])
+        suite = load_suite(str(tmp_path / rest[1]) if rest[1] in SHOWN else rest[1])
+        jobs_of(suite, tmp_path)  # its settings are ones that its agents have
     elif rest[:2] == ["claims", "run"]:
         load_claim(rest[2])
     elif rest[0] == "diff":
