@@ -1,4 +1,4 @@
-"""What is learnt of the return of an action: its mean, the probabilities of fixed values, or quantiles; each with its loss."""
+"""What is learnt of an action's return: its mean, probabilities of fixed values, or quantiles; each with its loss."""
 
 from __future__ import annotations
 

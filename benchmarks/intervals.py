@@ -6,6 +6,7 @@ succeeds with 500 +- 10 and fails with 110 +- 30), with 5, 7 and 9 of 10 seeds s
 * how often the 95 % interval of the interquartile mean holds the truth;
 * how often a verdict on two equal agents is not `undecided`, and one on agents that differ by exactly the smallest
   difference that matters is `equivalent`: both at most 5 %;
+* the same of two, three and five seeds, which are judged by Student's t;
 * how often a report on four or ten equal agents holds a single verdict that is not `undecided`: at most 5 %;
 * how often as many seeds as a plan from ten asks for, for 80 %, find the difference that it was made for.
 """
@@ -104,6 +105,7 @@ def main() -> int:
         told[name] = {
             "coverage": {n: coverage(draw, n, args.times, rng) for n in (3, FEW, SEEDS, 20)},
             "errors": errors(draw, SEEDS, args.times, rng),
+            "errors_of_few": {n: errors(draw, n, args.times, rng) for n in (2, 3, FEW)},
             "wrong_reports": {n: wrong_reports(draw, n, SEEDS, args.times // 10, rng) for n in (4, 10)},
             "power": power(draw, args.times, rng),
         }
