@@ -19,6 +19,7 @@ from qladder.runners.claim_file import Claim, claim_names, load_claim
 from qladder.runners.claim_report import formula, write_claims
 from qladder.runners.claim_verdict import Answer, Measures, _found_with, answers, effect, measures
 from qladder.runners.claims import cards, list_claims, write_last
+from qladder.runners.config import CONFIGS
 from qladder.runners.runs import find_runs
 from qladder.runners.stats import student_mean
 
@@ -144,7 +145,10 @@ def test_a_claim_that_there_is_not() -> None:
         load_claim("dept")
 
 
-@pytest.mark.parametrize("name", claim_names())
+NEXT = [str(file) for file in sorted((CONFIGS / "claims" / "next").glob("*.toml"))]
+
+
+@pytest.mark.parametrize("name", [*claim_names(), *NEXT], ids=lambda name: Path(name).stem)
 def test_the_claims_that_come_along_hold_together(name: str) -> None:
     """Each arm's settings are ones that its agent has and that go together, and arms differ."""
     from qladder.runners.config import resolve
