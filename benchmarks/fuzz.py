@@ -164,6 +164,8 @@ def same(found: Any, given: Any) -> bool:
         return found is given
     if isinstance(found, float):
         return isinstance(given, int | float) and math.isfinite(found) and found == float(given)
+    if isinstance(found, int) and isinstance(given, float):
+        return found == given  # 1e5
     return type(found) is type(given) and found == given
 
 

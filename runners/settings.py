@@ -194,7 +194,8 @@ def _complete(cls: type, table: Mapping[str, Any], where: str) -> Table:
     names = [f.name for f in dataclasses.fields(cls)]
     for name in table:
         if name not in names:
-            near = f"; it is --{ELSEWHERE[name]}" if name in ELSEWHERE else nearest(name, names)
+            ours = ELSEWHERE.get(name) if where in ("env", "agent", "replay", "run") else None
+            near = f"; it is --{ours}" if ours else nearest(name, names)
             raise UserError(f"{where}.{name}: there is no such field{near or '; there are ' + ', '.join(names)}")
     complete: Table = {}
     for f in dataclasses.fields(cls):
