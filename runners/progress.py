@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ SECONDS_BETWEEN_LINES = 10
 
 
 def say(text: str) -> None:
-    """One line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """One line on standard error; where nobody reads it any more (a pipe or a terminal that is gone) nothing."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -57,7 +59,8 @@ class Progress:
                 console=Console(stderr=True), transient=True,
             )  # fmt: skip
             self._task = self._bar.add_task("", total=config.run.steps, completed=agent_steps)
-            self._bar.start()
+            with suppress(OSError):
+                self._bar.start()
 
     def update(self, agent_steps: int, values: Mapping[str, Any]) -> None:
         """After each logged measurement."""
@@ -67,7 +70,8 @@ class Progress:
         train = f", return {values['train/episode_return']:.4g}" if "train/episode_return" in values else ""
         text = f"{rate:,.0f} steps/s{train}{self._eval}"
         if self._bar is not None:
-            self._bar.update(self._task, completed=agent_steps, description=text)
+            with suppress(OSError):
+                self._bar.update(self._task, completed=agent_steps, description=text)
         elif time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
             run = self._config.run
             left = f"about {duration((run.steps - agent_steps) / max(rate, 1e-9))} left"
@@ -82,11 +86,13 @@ class Progress:
     def note(self, text: str) -> None:
         """What goes on beside training."""
         if self._bar is not None:
-            self._bar.update(self._task, description=text)
+            with suppress(OSError):
+                self._bar.update(self._task, description=text)
         elif self._enabled:
             say(text)
 
     def stop(self) -> None:
         """Takes the bar away."""
         if self._bar is not None:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from qladder.envs.errors import UserError
 from qladder.runners import command_line
 from qladder.runners.command_line import STATUS, Json, Out, flags, print_json
+from qladder.runners.progress import say
 
 
 def train(
@@ -90,7 +91,7 @@ def train(
     elif result["exit_reason"] == "finished":
         print(f"{result['run']}: {_score(result['evaluation'])} after {result['agent_steps']:,} agent steps")
     else:
-        print(f"{result['exit_reason']}{saved}", file=sys.stderr)
+        say(f"{result['exit_reason']}{saved}")
     sys.exit(STATUS[result["exit_reason"]])
 
 

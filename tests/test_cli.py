@@ -162,6 +162,17 @@ def test_a_diverging_run_stops_with_its_batch_and_leaves_good_checkpoints(place:
     assert "DivergedError" in json.loads((place / "runs" / "r" / "manifest.json").read_text())["exit_reason"]
 
 
+def test_whoever_reads_the_progress_may_leave(place: Path) -> None:
+    command = [sys.executable, "-m", "qladder.runners", "train", "dqn", "CartPole-v1", "--steps", "300", "--name", "r"]
+    process = subprocess.Popen(
+        command, cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    process.stderr.close()  # as where `tee` has died: the lines of the beginning and of the evaluation go nowhere
+    assert process.wait(60) == 0
+    assert json.loads((place / "runs" / "r" / "summary.json").read_text())["exit_reason"] == "finished"
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_a_signal_saves_and_resume_goes_on(place: Path, number: int, status: int) -> None:
     flags = ["--name", "r", "--run.episodes", "none", "--run.log-every", "100"]
