@@ -38,4 +38,5 @@ class LearningConfig(NetworkConfig):
     epsilon: Probability = Probability(1.0, 0.05, 10_000)  # noqa: RUF009 (frozen)
     """Probability of a random action while exploring."""
     explore_power: Annotated[float, Gt(1)] | None = None
-    """ez-greedy (Dabney et al. 2021): random actions last a zeta-distributed number of steps, with this exponent."""
+    """ez-greedy (Dabney et al. 2021): random actions last a zeta-distributed number of steps, with this exponent; none:
+    one step."""

@@ -40,7 +40,8 @@ class PQNConfig(NetworkConfig):
     epsilon: Probability = Probability(1.0, 0.01, 10_000)  # noqa: RUF009 (frozen)
     """Probability of a random action while exploring."""
     explore_power: Annotated[float, Gt(1)] | None = None
-    """ez-greedy (Dabney et al. 2021): random actions last a zeta-distributed number of steps, with this exponent."""
+    """ez-greedy (Dabney et al. 2021): random actions last a zeta-distributed number of steps, with this exponent; none:
+    one step."""
 
     def check_run(self, run: Any, num_envs: int) -> None:
         """UserError where the run's ratio of updates to agent steps does not make whole rollouts and epochs."""

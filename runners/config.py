@@ -207,9 +207,13 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
     if agent is None or env is None:
         raise UserError("train needs AGENT and ENV, e.g. qladder train q-learning FrozenLake-v1")
     flags = sections(flags, "flags")
-    if env in agent_names() and ":" not in agent and agent not in agent_names():
-        raise UserError(f"'{agent}' is no agent: AGENT stands before ENV, as in {env} {agent}")
-    entry, family = agent_entry(agent), family_of(env, merge(own, flags).get("env", {}).get("kwargs"))
+    try:
+        entry = agent_entry(agent)
+    except UserError:
+        if env in agent_names():
+            raise UserError(f"'{agent}' is no agent: AGENT stands before ENV, as in {env} {agent}") from None
+        raise
+    family = family_of(env, merge(own, flags).get("env", {}).get("kwargs"))
     layers, sources = ([], []) if _of_run(file) else _shipped(entry, family, env)
     if file is not None:
         sources.append(str(file))

@@ -152,6 +152,9 @@ def test_a_run_is_resumed_with_its_own_settings_only(tmp_path: Path) -> None:
     small("q-learning", tmp_path)
     with pytest.raises(UserError, match=r"agent\.gamma was 0\.99 and is 0\.5 now"):
         train("q-learning", "CartPole-v1", settings={"agent": {"gamma": 0.5}, "run": SMALL}, out=tmp_path, resume=True)
+    other: dict[str, Any] = {"env": {"protocol": "toy-text"}, "run": SMALL}
+    with pytest.raises(UserError, match="protocol was classic and is toy-text now"):
+        train("q-learning", "CartPole-v1", settings=other, out=tmp_path, resume=True)
 
 
 def test_a_run_is_resumed_under_its_own_rules_and_not_for_fewer_steps_than_it_made(tmp_path: Path) -> None:
