@@ -7,7 +7,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 from qladder.envs.errors import StorageError
 from qladder.replay.types import Versioned
 from qladder.runners.arrays import DAMAGED, check_npz, own_file
+from qladder.runners.progress import say
 from qladder.runners.segments import NAME as SEGMENTS
 from qladder.runners.segments import Segments, Stored, check_finite, fsync, sha256
 
@@ -55,10 +57,42 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any], segments: Segmen
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise StorageError(f"{final}: {error.strerror or error}") from error
-    for old in checkpoints(run)[KEEP:]:
-        shutil.rmtree(old)
-    segments.drop_but({file for path in checkpoints(run) for file in segments_of(path)})
+    _drop_old(run, segments)
     return final
+
+
+def spool(run: Path, state: Mapping[str, Any], segments: Segments) -> None:
+    """Writes what a checkpoint will hold of `state` and has settled already; drops what no checkpoint will ask for.
+
+    Raises:
+        DivergedError: as `save`.
+        StorageError: it cannot be written.
+    """
+    try:
+        segments.spool(state)
+    except OSError as error:
+        raise StorageError(f"{run}: {error.strerror or error}") from error
+    _drop_old(run, segments)
+
+
+def _drop_old(run: Path, segments: Segments) -> None:
+    """Removes all but the newest two checkpoints, and the segments that these do not refer to.
+
+    What cannot be removed, as a file that somebody reads over a network, is told of and tried again after the next one.
+    """
+    for old in checkpoints(run)[KEEP:]:
+        with _tried(old):
+            shutil.rmtree(old)
+    with _tried(run):
+        segments.drop_but({file for path in checkpoints(run) for file in segments_of(path)})
+
+
+@contextmanager
+def _tried(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        say(f"{error.filename or path} cannot be removed: {error.strerror or error}")
 
 
 class _Files:

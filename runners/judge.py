@@ -68,5 +68,7 @@ class Judge:
     @contextmanager
     def _timed(self) -> Iterator[None]:
         started = time.monotonic()
-        yield
-        self.seconds += time.monotonic() - started
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - started

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
@@ -38,8 +39,10 @@ def check_replay(config: ReplayConfig | None, spec: EnvSpec, *, state_size: int 
 
 
 def available(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that this process may still take: the machine's and its control group's; None where neither is told."""
-    found = [_machine(proc), _group(cgroup, "memory.max", "memory.current"), _group(cgroup / "memory", *V1)]
+    """Bytes that this process may still take: the machine's and those of its control groups, which nest and each have
+    a limit; None where nothing is told. Files that a group has read and not used since give way and count as free.
+    """
+    found = [_machine(proc), *(_group(folder, *names) for folder, names in _groups(proc, cgroup))]
     return min((f for f in found if f is not None), default=None)
 
 
@@ -54,7 +57,24 @@ def resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+V2 = ("memory.max", "memory.current", "inactive_file")
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _groups(proc: Path, cgroup: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """The folders of this process's control groups, from its own to the root, and the names of their files.
+
+    Inside a container the path that /proc tells can be the host's; then only the root is there.
+    """
+    try:
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    paths = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    for controllers, root, names in (("", cgroup, V2), ("memory", cgroup / "memory", V1)):
+        own = PurePosixPath(paths.get(controllers, "/"))
+        for path in (own, *own.parents):
+            yield root / path.relative_to("/"), names
 
 
 def _machine(proc: Path) -> int | None:
@@ -68,9 +88,10 @@ def _machine(proc: Path) -> int | None:
     return int(table["MemAvailable"].split()[0]) * 1024
 
 
-def _group(folder: Path, limit: str, usage: str) -> int | None:
+def _group(folder: Path, limit: str, usage: str, idle: str) -> int | None:
     try:
         most, used = (folder / limit).read_text().strip(), int((folder / usage).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except OSError:
         return None
-    return None if most == "max" else max(0, int(most) - used)
+    return None if most == "max" else max(0, int(most) - used + int(stat.get(idle, 0)))

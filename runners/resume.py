@@ -79,10 +79,16 @@ def begin_again(env: ResumableEnv, saved: dict[str, Any] | None, changed: list[s
         return None
 
 
-def record(folder: Path, agent_steps: int, changed: list[str], *, exact: bool) -> list[dict[str, Any]]:
-    """What the manifest tells of every time that the run was resumed."""
-    before = read_manifest(folder).get("resumed", [])
-    return [*before, {"agent_steps": agent_steps, "exact": exact and not changed, "drift": changed}]
+def record(folder: Path, manifest: dict[str, Any], agent_steps: int, changed: list[str], *, exact: bool) -> None:
+    """Has the `manifest` of this process tell when and how the run was begun, and of every time that it was resumed."""
+    before = read_manifest(folder)
+    told = {"agent_steps": agent_steps, "exact": exact and not changed, "drift": changed}
+    commit = (before.get("git") or {}).get("commit")
+    manifest["resumed"] = [
+        *before.get("resumed", []),
+        {**told, "started": manifest["started"], "commit_before": commit},
+    ]
+    manifest.update({name: before[name] for name in ("started", "command_line") if name in before})
 
 
 def _check(state: dict[str, Any]) -> None:
@@ -91,7 +97,7 @@ def _check(state: dict[str, Any]) -> None:
     seconds = [state["time"][name] for name in ("seconds", "cpu_seconds")]
     latest = run["latest"] or {}
     good = (
-        all(type(run[clock]) is int and run[clock] >= 0 for clock in Clocks._fields)
+        all(type(run[name]) is int and run[name] >= 0 for name in (*Clocks._fields, "begun_at"))
         and all(isinstance(some, float | int) and 0 <= some < math.inf for some in seconds)
         and (type(mark["bytes"]), type(mark["sha256"])) == (int, str)
         and mark["bytes"] >= 0

@@ -242,7 +242,7 @@ def same_run(path: Path, config: Config, *, asked: bool = True) -> None:
             renamed = was["name"] != now.name
             told = f"{was['name']} and is {now.name}" if renamed else f"{was['hash']} and is {now.hash}"
             raise _another(f"protocol {'' if renamed else now.name + ' '}was {told} now", path, asked, "rules")
-    longer = ("steps", "episodes", "eval_every", "checkpoint_every", "device", "hang_after")
+    longer = ("steps", "episodes", "eval_every", "checkpoint_every", "checkpoint_minutes", "device", "hang_after")
     for section, now in config.table().items():
         for name, value in now.items():
             before = old.table().get(section, {}).get(name)

@@ -65,6 +65,7 @@ class Segments:
         for path in self._folder.glob("*"):
             if path.name not in used | latest and path.suffix in (".npz", "") and not path.is_dir():
                 path.unlink()
+                self._new = [new for new in self._new if new != path]
 
     def _write(self, name: str, part: Versioned) -> dict[str, Any]:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ class Session:
         self.agent_steps = self.updates = 0
         self.latest: Metrics | None = None  # of the last update
         self.begin: Begin | None = None  # what the agent sees next; None: new episodes
+        self._begun_at = 0  # agent steps at which the environments were made
         self._frames_per_step = spec.frames_per_step
 
     @property
@@ -70,7 +71,7 @@ class Session:
         latest = None if self.latest is None else {tag: float(value) for tag, value in self.latest.items()}
         running: dict[str, Any] = {
             "agent": state,
-            "run": {**self.clocks._asdict(), "latest": latest},
+            "run": {**self.clocks._asdict(), "latest": latest, "begun_at": self._begun_at},
             "episodes": self.episodes.state_dict(),
             "env": None,
             "time": time,
@@ -97,15 +98,21 @@ class Session:
         run, time = state["run"], state["time"]
         self.agent_steps, self.updates, self.latest = run["agent_steps"], run["updates"], run["latest"]
         if self.done:
-            manifest["resumed"] = record(folder, self.agent_steps, changed, exact=True)
+            record(folder, manifest, self.agent_steps, changed, exact=True)
             return dict(time)
+        self._make_anew(run["begun_at"])
         self.begin = begin_again(self.env, state["env"], changed, allow_drift)
         if self.begin is None:
-            self.env.close()
-            self.env = make_environment(config, self.episodes.batched, agent_steps=self.agent_steps)
+            self._make_anew(self.agent_steps)
             self.episodes.begin_again()
-        manifest["resumed"] = record(folder, self.agent_steps, changed, exact=self.begin is not None)
+        record(folder, manifest, self.agent_steps, changed, exact=self.begin is not None)
         return dict(time)
+
+    def _make_anew(self, at: int) -> None:
+        """Has the environments that are made at so many agent steps."""
+        if at != self._begun_at:
+            self.env.close()
+            self.env, self._begun_at = make_environment(self._config, self.episodes.batched, agent_steps=at), at
 
 
 def _enough_to_learn(config: Config, spec: EnvSpec) -> None:

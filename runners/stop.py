@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -13,7 +15,7 @@ class StoppedError(BaseException):
 
 
 class Stop:
-    """While entered, the first SIGINT, SIGTERM or SIGHUP is noted, or raised if `at_once`; a second acts as always.
+    """While entered, the first SIGINT, SIGTERM or SIGHUP is noted, or raised within `at_once`; a second acts as always.
 
     SIGHUP stays ignored where it was, as under `nohup`.
     """
@@ -28,11 +30,16 @@ class Stop:
         """`interrupted` or `terminated`."""
         return "interrupted" if self.signal == signal.SIGINT else "terminated"
 
-    def at_once(self) -> None:
-        """From here on a stop raises `StoppedError`, also one that was noted before."""
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within, a stop raises `StoppedError`, also one that was noted before."""
         self._at_once = True
-        if self.signal is not None:
-            raise StoppedError(self.reason)
+        try:
+            if self.signal is not None:
+                raise StoppedError(self.reason)
+            yield
+        finally:
+            self._at_once = False
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():

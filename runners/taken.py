@@ -179,8 +179,7 @@ def _evaluate(
                 write_json(folder / "manifest.json", manifest)
                 reason, final = "failed", None
                 try:
-                    with Stop() as stop, flushed_denormals(config):
-                        stop.at_once()
+                    with Stop() as stop, flushed_denormals(config), stop.at_once():
                         say(f"taking the final weights of {run.folder}")
                         cost = Cost(None)
                         final = Judge(config, session).final()

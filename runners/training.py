@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ class _Run:
         self._judge = Judge(config, session)
         self._manifest = identity(config, device, torch_threads(config), getattr(session.agent, "learner", None))
         self._progress = Progress(config, enabled=progress)
-        self._shares, self._alarms = Shares(), Alarms(config)
+        self._shares, self._alarms, self._stop = Shares(), Alarms(config), Stop()
         self._goes = False
 
     def begin(self, lock: RunLock, *, resume: bool, allow_drift: bool) -> None:
@@ -138,7 +139,7 @@ class _Run:
             self._alarms.hear(line)  # they were told when they began
             if "eval/return" in line:
                 self._curve.append(curve_point(line))
-        self._started = self._logged_at = time.monotonic()
+        self._started = self._logged_at = self._saved_at = time.monotonic()
         self._logged_steps = session.agent_steps
 
     def go(self, until: int | None) -> Result:
@@ -152,14 +153,14 @@ class _Run:
         self._progress.start(self._session.agent_steps, self._folder, self._session.env.spec.frames_per_step)
         reason, final = "failed", None
         try:
-            with Stop() as stop, flushed_denormals(config), self._shares:
+            with self._stop as stop, flushed_denormals(config), self._shares:
                 if not self._session.agent_steps and hasattr(self._session.agent, "probe"):
                     self._session.agent.probe()
-                trained = self._train(stop, until)
+                trained = self._train(until)
                 self._save()
                 if trained == "finished":
-                    stop.at_once()  # the weights are safe: a stop ends the evaluation, --resume does it anew
-                    final = self._finish(trained)
+                    with stop.at_once():  # the weights are safe: a stop ends the evaluation, --resume does it anew
+                        final = self._finish(trained)
             reason = trained
         except StoppedError as stopped:
             reason = str(stopped)
@@ -194,15 +195,17 @@ class _Run:
         except StorageError as error:
             say(f"{error}; the manifest does not tell how the run ended: {reason}")
 
-    def _train(self, stop: Stop, until: int | None) -> str:
-        run, session = self._config.run, self._session
+    def _train(self, until: int | None) -> str:
+        """To the end, to `until` or to a stop; says which."""
+        run, session, stop = self._config.run, self._session, self._stop
         if session.done:
             return "finished"
         ratio = session.ratio()
+        eval_every = run.eval_every or max(run.steps // 20, 1)
         every = {
             self._log: run.log_every,
             **({self._health: run.health_every} if run.health_every else {}),
-            self._evaluate: run.eval_every or max(run.steps // 20, 1),
+            self._evaluate: eval_every,
             self._save: run.checkpoint_every or max(run.steps // 4, 1),
         }
         if self._config.replay is not None and run.checkpoint_replay:
@@ -211,6 +214,11 @@ class _Run:
         end = run.steps if until is None else min(until, run.steps)
         pause = min(due.next, end)
         episodes, limit = session.episodes, run.episodes
+        scored = self._curve[-1]["agent_steps"] if self._curve else 0
+        if session.agent_steps // eval_every > scored // eval_every:
+            self._evaluate()  # a stop had ended it
+            if stop.signal is not None:
+                return stop.reason
         clip = self._config.protocol.clip_rewards
         moments = interact(session.env, session.agent, ratio, clip, session.agent_steps, session.begin)
         for moment in moments:
@@ -226,6 +234,8 @@ class _Run:
                         self._health()
                     return "finished" if until is None else "stopped"  # whoever called saves and evaluates
                 due.do(moment.agent_steps)
+                if run.checkpoint_minutes and time.monotonic() - self._saved_at > 60 * run.checkpoint_minutes:
+                    self._save()
                 pause = min(due.next, end)
                 if stop.signal is not None:
                     return stop.reason
@@ -266,8 +276,9 @@ class _Run:
         return self._metrics.write(self._session.clocks, self._session.episodes.count, values)
 
     def _evaluate(self) -> None:
-        before = self._judge.seconds
-        score = self._judge.on_the_way()
+        before, score = self._judge.seconds, None
+        with suppress(StoppedError), self._stop.at_once():  # --resume does it anew
+            score = self._judge.on_the_way()
         self._logged_at += self._judge.seconds - before
         if score is not None:
             self._add_to_curve(*score)
@@ -298,12 +309,10 @@ class _Run:
     def _spool(self) -> None:
         """What a checkpoint will hold and has settled already is written in good time."""
         self._lock.check()
-        try:
-            self._segments.spool({"agent": self._session.agent.state_dict()})
-        except OSError as error:
-            raise StorageError(f"{self._folder}: {error.strerror}") from error
+        checkpoint.spool(self._folder, {"agent": self._session.agent.state_dict()}, self._segments)
 
     def _save(self) -> None:
         self._lock.check()
         kept = {"seconds": self._seconds, **self._cost.kept(), "metrics": self._metrics.mark()}
         self._session.save(self._folder, self._segments, kept)
+        self._saved_at = time.monotonic()

@@ -14,7 +14,7 @@ import numpy as np
 
 from qladder.envs.errors import UserError
 from qladder.runners import checkpoint
-from qladder.runners.loading import run_config
+from qladder.runners.loading import run_config, set_up_torch, torch_threads
 from qladder.runners.resume import is_exact
 from qladder.runners.run_folder import drift, no_checkpoint, provenance, read_manifest
 from qladder.runners.runs import read_metrics
@@ -48,7 +48,8 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
             f"{folder}: its checkpoints hold no replay (run.checkpoint_replay); --from-start does it all again"
         )
     made = read_manifest(folder)
-    changed = drift(made, {**made, **provenance(config.table())})
+    here = {"device": set_up_torch(config), "threads": torch_threads(config), **provenance(config.table())}
+    changed = drift(made, {**made, **here})
     if changed and not allow_drift:
         raise UserError(f"{folder}: {'; '.join(changed)} (--allow-drift compares all the same)")
     start, end = 0 if begin is None else _agent_steps(begin), _agent_steps(good[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,25 @@ def test_what_cannot_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: 
 
 def unreadable(path: Path) -> str:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+
+def test_an_old_one_that_cannot_be_removed_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for steps in (1, 2):
+        checkpoint.save(tmp_path, steps, STATE)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", in_use)
+        checkpoint.save(tmp_path, 3, STATE)
+    assert "step-000000000001 cannot be removed: Device or resource busy" in capsys.readouterr().err
+    assert len(checkpoint.checkpoints(tmp_path)) == 3
+    checkpoint.save(tmp_path, 4, STATE)
+    assert [int(p.name[5:]) for p in checkpoint.checkpoints(tmp_path)] == [4, 3]
+
+
+def in_use(path: Path) -> None:
+    (path / "state.json").unlink()
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
 
 
 @pytest.mark.parametrize("manifest", ["null", "[]", '{"sha256": []}', '{"sha256": {}, "segments": {}}', "{}"])

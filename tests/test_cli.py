@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from processes import OUTSIDE, environment, hanging, qladder, stopped
 
+from qladder.runners.verify import measurements
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
@@ -134,6 +136,20 @@ def test_a_signal_in_a_step_of_the_last_evaluation_is_no_fault_of_the_environmen
     assert done.returncode == 143, done.stderr
     assert json.loads((place / "runs" / "r" / "manifest.json").read_text())["exit_reason"] == "terminated"
     assert qladder(*play, "--name", "r", "--resume", cwd=place).returncode == 0
+
+
+def test_a_signal_in_an_evaluation_on_the_way_ends_it_and_resume_has_it_anew(place: Path) -> None:
+    play = ("train", "dqn", f"{hanging(place)}:Hanging-v0", "--env.kwargs.way", "stops", "--steps", "60")
+    often = ("--run.eval-every", "20", "--run.eval-episodes", "100", "--run.learning-starts", "10")
+    done = qladder(*play, *often, "--name", "r", cwd=place)
+    assert done.returncode == 143, done.stderr
+    run = place / "runs" / "r"
+    assert [m["agent_steps"] for m in measurements(run) if "eval/return" in m] == []
+    assert "at 20 agent steps, saved" in done.stderr
+    assert qladder(*play, *often, "--name", "r", "--resume", cwd=place).returncode == 0
+    assert qladder(*play, *often, "--name", "unbroken", cwd=place).returncode == 0
+    assert [m["agent_steps"] for m in measurements(run) if "eval/return" in m] == [20, 40, 60]
+    assert measurements(run) == measurements(place / "runs" / "unbroken")
 
 
 def test_a_second_signal_ends_at_once(place: Path) -> None:

@@ -54,16 +54,34 @@ def test_the_control_group_counts(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 5000 kB\n")
     group = tmp_path / "cgroup"
     assert available(tmp_path, group) == 5000 * 1024
-    group.mkdir()
-    (group / "memory.current").write_text("1000\n")
-    (group / "memory.max").write_text("max\n")
+    _group(group, {"memory.current": "1000", "memory.max": "max", "memory.stat": "anon 700\ninactive_file 200"})
     assert available(tmp_path, group) == 5000 * 1024
     (group / "memory.max").write_text("4000\n")
-    assert available(tmp_path, group) == 3000
-    (group / "memory").mkdir()
-    (group / "memory" / "memory.limit_in_bytes").write_text("1500")
-    (group / "memory" / "memory.usage_in_bytes").write_text("2000")
+    assert available(tmp_path, group) == 3200  # files that nobody has used since they were read give way
+    old = {"memory.limit_in_bytes": "1500", "memory.usage_in_bytes": "2000"}
+    _group(group / "memory", {**old, "memory.stat": "inactive_file 7\ntotal_inactive_file 300"})
     assert available(tmp_path, group) == 0
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_each_of_the_nested_control_groups_counts(version: int, tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemAvailable: 5000 kB\n")
+    (tmp_path / "self").mkdir()
+    line, below = ("0::/", "") if version == 2 else ("4:memory:/", "memory")
+    (tmp_path / "self" / "cgroup").write_text(f"7:pids:/elsewhere\n{line}job_7/task_1\n")
+    names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    limits = {".": 9000, "job_7": 2000, "job_7/task_1": 3000, "job_7/task_2": 10, "elsewhere": 10}
+    for path, limit in limits.items():
+        _group(tmp_path / below / path, {names[0]: str(limit), names[1]: "100", "memory.stat": ""})
+    assert available(tmp_path, tmp_path) == 1900
+    (tmp_path / below / "job_7" / "task_1" / names[0]).write_text("1500")
+    assert available(tmp_path, tmp_path) == 1400
+
+
+def _group(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
 
 
 @pytest.mark.parametrize(("env", "ratio"), [("CartPole-v1", 1), ("qladder/Catch-v0", 5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ def test_killed_twice_it_ends_as_if_it_never_was(agent: str, env: str, settings:
     go(tmp_path / "whole", agent, env, settings)
     with pytest.raises(Killed):
         go(tmp_path / "cut", agent, env, settings, kill_at=533)
+    path = tmp_path / "cut" / "run" / "manifest.json"
+    began = "2001-02-03T04:05:06+0000"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "started": began}), encoding="utf-8")
     with pytest.raises(Killed):
         go(tmp_path / "cut", agent, env, settings, kill_at=391, resume=True)
     go(tmp_path / "cut", agent, env, settings, resume=True)
@@ -68,9 +72,11 @@ def test_killed_twice_it_ends_as_if_it_never_was(agent: str, env: str, settings:
         json.loads((tmp_path / out / "run" / "summary.json").read_text())["evaluation"] for out in ("whole", "cut")
     ]
     assert evaluations[0] == evaluations[1]
-    manifest = json.loads((tmp_path / "cut" / "run" / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads(path.read_text(encoding="utf-8"))
     assert [resumed["exact"] for resumed in manifest["resumed"]] == [True, True]
     assert manifest["resumed"][0]["agent_steps"] > 300
+    assert manifest["started"] == began
+    assert [resumed["commit_before"] for resumed in manifest["resumed"]] == [manifest["git"]["commit"]] * 2
 
 
 @pytest.mark.parametrize(
@@ -122,6 +128,55 @@ def test_an_environment_that_is_not_deterministic_is_named_and_never_trusted(tmp
     (resumed,) = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["resumed"]
     assert not resumed["exact"]
     assert "not deterministic" in resumed["drift"][0]
+
+
+class Shifted(gymnasium.Env[int, int]):
+    """Deterministic, until somebody changes its code."""
+
+    observation_space = gymnasium.spaces.Discrete(1_000)
+    action_space = gymnasium.spaces.Discrete(2)
+    shift = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        return int(self.np_random.integers(900)) + self.shift, float(action), False, False, {}
+
+
+gymnasium.register("Shifted-v0", Shifted, max_episode_steps=400)
+
+
+def test_new_episodes_are_gone_on_with_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a resume that had to begin new ones, which are of another stream than those at the start."""
+    settings = {"run": {"steps": 500, "checkpoint_every": 150, "eval_episodes": 1}}
+    with pytest.raises(Killed):
+        go(tmp_path, "q-learning", "Shifted-v0", settings, kill_at=200)
+    monkeypatch.setattr(Shifted, "shift", 50)
+    shutil.copytree(tmp_path / "run", tmp_path / "other" / "run")
+    with pytest.raises(UserError, match="led elsewhere"):
+        go(tmp_path, "q-learning", "Shifted-v0", settings, resume=True)
+    with pytest.raises(Killed):
+        go(tmp_path, "q-learning", "Shifted-v0", settings, resume=True, allow_drift=True, kill_at=180)
+    go(tmp_path, "q-learning", "Shifted-v0", settings, resume=True)
+    go(tmp_path / "other", "q-learning", "Shifted-v0", settings, resume=True, allow_drift=True)
+    check_same(tmp_path / "other" / "run", tmp_path / "run")
+
+
+def test_a_run_is_saved_every_so_many_minutes_too(tmp_path: Path) -> None:
+    seldom = {"run": {"checkpoint_every": 10_000, "checkpoint_minutes": 0}}
+    go(tmp_path / "whole", "q-learning", "CliffWalking-v1", merge(SMALL, seldom))
+    often = merge(SMALL, {"run": {**seldom["run"], "checkpoint_minutes": 1e-9}})
+    with pytest.raises(Killed):
+        go(tmp_path / "cut", "q-learning", "CliffWalking-v1", often, kill_at=533)
+    go(tmp_path / "cut", "q-learning", "CliffWalking-v1", often, resume=True)
+    check_same(tmp_path / "whole" / "run", tmp_path / "cut" / "run")
+    (resumed,) = json.loads((tmp_path / "cut" / "run" / "manifest.json").read_text(encoding="utf-8"))["resumed"]
+    assert resumed["agent_steps"] == 490
+    with pytest.raises(Killed):
+        go(tmp_path / "never", "q-learning", "CliffWalking-v1", merge(SMALL, seldom), kill_at=533)
+    assert checkpoint.checkpoints(tmp_path / "never" / "run") == []
 
 
 def test_what_has_changed_since_is_named(tmp_path: Path) -> None:

@@ -103,6 +103,17 @@ def test_what_has_settled_is_written_in_good_time(tmp_path: Path) -> None:
     check(path, 4, 7)
 
 
+def test_what_is_written_in_good_time_is_dropped_when_it_is_written_anew(tmp_path: Path) -> None:
+    segments = Segments(tmp_path / "checkpoints")
+    one = checkpoint.save(tmp_path, 1, state(4, 7), segments)
+    for version in (8, 9, 10):
+        checkpoint.spool(tmp_path, state(4, version), segments)
+        assert sorted(files(tmp_path)) == sorted(["p0-4", "p1-7", f"p1-{version}"[:4]])
+    two = checkpoint.save(tmp_path, 2, state(4, 10), segments)
+    check(one, 4, 7)
+    check(two, 4, 10)
+
+
 def test_numbers_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     bad = Versioned(version=1, settled=True, arrays={"x": np.array([0.0, np.nan])})
     with pytest.raises(DivergedError, match=r"replay\.p\.x \[2\]"):

@@ -218,7 +218,7 @@ def test_the_hash_of_settings_moves_with_each_but_those_of_the_seed_and_the_mach
                 another = value + 1 if isinstance(value, int) else value / 2 or 0.5
                 other = resolve("dqn", "CartPole-v1", {section: {name: another}})
                 still += [name] if settings_hash(other) == settings_hash(config) else []
-    assert sorted(still) == ["hang_after", "health_every", "log_every", "seed", "threads"]
+    assert sorted(still) == ["checkpoint_minutes", "hang_after", "health_every", "log_every", "seed", "threads"]
 
 
 def test_a_field_that_has_come_since_at_its_default_leaves_a_runs_hash_as_it_was(tmp_path: Path) -> None:

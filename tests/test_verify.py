@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from killing import DEEP, EIGHT, SMALL, go, told
 
+from qladder.envs.errors import UserError
 from qladder.runners import checkpoint
 from qladder.runners.settings import merge
 from qladder.runners.verify import verify
@@ -81,3 +82,12 @@ def test_a_state_that_training_does_not_reach_is_found(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "run", 1_200, state)
     told_ = verify(tmp_path / "run")
     assert (told_["identical"], told_["compared"]["differing"]) == (False, ["agent.q"])
+
+
+def test_a_run_of_another_number_of_threads_is_told_before_it_is_done_again(tmp_path: Path) -> None:
+    go(tmp_path, "dqn", "CartPole-v1", merge(SMALL, DEEP))
+    path = tmp_path / "run" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "threads": 99}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"threads was 99 and is \d+ now \(--allow-drift compares all the same\)"):
+        verify(tmp_path / "run", from_start=True)
+    assert verify(tmp_path / "run", allow_drift=True)["identical"]
