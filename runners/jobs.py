@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from qladder.envs.errors import UserError
-from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, resolve
-from qladder.runners.likeness import has_settings, own_modules, training_hash
+from qladder.runners.likeness import finished, own_modules, training_hash
 from qladder.runners.run_folder import run_name
 from qladder.runners.suite_file import Suite, Task
 
@@ -48,16 +46,7 @@ class Job:
 
     def done(self) -> bool:
         """Whether its folder holds the finished run of just these settings."""
-        try:
-            summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
-            return bool(
-                summary["exit_reason"] == "finished"
-                and summary["steps"] == self.config.run.steps  # config.toml is ahead of it while a run is made longer
-                and summary["protocol"]["hash"] == self.config.protocol.hash
-                and has_settings(self.folder, self.config)
-            )
-        except (OSError, UserError, *DAMAGED):  # none yet, or damaged: it is written anew
-            return False
+        return finished(self.folder, self.config) is not None
 
     def place(self, suffix: str) -> Path:
         """A file of ours about it, beside the runs."""

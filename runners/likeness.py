@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import UserError
+from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, EnvConfig, RunConfig, agent_entry, sections, settings_class_of
 from qladder.runners.settings import Table, defaults, read_toml
 
@@ -45,6 +46,21 @@ def settings_hash_of(path: Path) -> str:
 def has_settings(path: Path, config: Config) -> bool:
     """Whether the run in `path` shares these settings; what its version did not know counts as at its default."""
     return same_settings(written(path), config)
+
+
+def finished(path: Path, config: Config) -> dict[str, Any] | None:
+    """The `summary.json` of the finished run of just these settings; None where the folder holds none, or damaged."""
+    try:
+        summary: dict[str, Any] = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+        good = (
+            summary["exit_reason"] == "finished"
+            and summary["steps"] == config.run.steps  # config.toml is ahead of it while a run is made longer
+            and summary["protocol"]["hash"] == config.protocol.hash
+            and has_settings(path, config)
+        )
+    except (OSError, UserError, *DAMAGED):
+        return None
+    return summary if good else None
 
 
 def same_settings(table: Table, config: Config) -> bool:

@@ -18,6 +18,7 @@ from qladder.runners.config import Config, resolve
 from qladder.runners.cost import Cost
 from qladder.runners.due import Due
 from qladder.runners.judge import Judge
+from qladder.runners.likeness import finished
 from qladder.runners.loading import flushed_denormals, set_up_torch, torch_threads
 from qladder.runners.lock import RunLock
 from qladder.runners.loop import interact
@@ -68,7 +69,7 @@ def train(
         out: folder in which the run's folder is made.
         name: name of the run's folder; by default agent, environment and seed.
         resume: go on from the newest good checkpoint of that folder, bit for bit as if the run had never stopped, where
-            that holds everything.
+            that holds everything; of a finished run return what it came to.
         allow_drift: resume also with other versions, threads or hardware, or where environments went elsewhere when
             their actions were taken again; both are recorded in the manifest.
         until: stop at this many agent steps, saved but not evaluated.
@@ -86,6 +87,9 @@ def train(
         same_run(folder, resolved)
         if took_weights(folder):
             raise UserError(f"--resume: {folder} took its weights from another run; --trained-in does that again")
+        if (ended := finished(folder, resolved)) is not None:
+            say(f"{folder} is finished already")
+            return _result(folder, resolved, ended, ended["evaluation"])
     if not resume and (folder / "config.toml").exists():
         same_run(folder, resolved, asked=False)
     run = _Run(resolved, folder, resume=resume, progress=progress)
@@ -102,6 +106,12 @@ def folder_of(config: Config, out: Path | str, name: str | None) -> Path:
     if name is not None and (Path(name).name != name or name == ".."):
         raise UserError(f"--name {name}: must be the name of a folder in --out, without a path")
     return Path(out) / (name or run_name(config))
+
+
+def _result(folder: Path, config: Config, ended: Mapping[str, Any], evaluation: Result | None) -> Result:
+    names = ("agent_steps", "frames", "updates", "episodes", "seconds", "exit_reason")
+    told = {name: ended[name] for name in names}
+    return {"run": str(folder), **told, "seed": config.run.seed, "evaluation": evaluation}
 
 
 class _Run:
@@ -144,7 +154,7 @@ class _Run:
 
     def go(self, until: int | None) -> Result:
         """To the end, or to `until` agent steps; what `train` returns."""
-        config, run = self._config, self._config.run
+        config = self._config
         if not self._session.done:  # the result of a shorter run is none of this one's
             (self._folder / "summary.json").unlink(missing_ok=True)
         write_config(self._folder, config)
@@ -172,17 +182,9 @@ class _Run:
             self._metrics.close()
             self._session.env.close()
             self.end_with(reason)
-        return {
-            "run": str(self._folder),
-            "agent_steps": self._session.agent_steps,
-            "frames": self._session.clocks.frames,
-            "updates": self._session.updates,
-            "episodes": self._session.episodes.count,
-            "seconds": self._seconds,
-            "exit_reason": reason,
-            "seed": run.seed,
-            "evaluation": final,
-        }
+        clocks, episodes = self._session.clocks._asdict(), self._session.episodes.count
+        ended = {**clocks, "episodes": episodes, "seconds": self._seconds, "exit_reason": reason}
+        return _result(self._folder, config, ended, final)
 
     def end_with(self, reason: str) -> None:
         """Writes down how the run ended, unless it had not begun: then what stands there is an earlier process's."""

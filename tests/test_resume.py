@@ -385,12 +385,27 @@ def test_every_resume_is_told_also_one_that_only_evaluates(tmp_path: Path) -> No
     manifest = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**manifest, "device": "abacus"}), encoding="utf-8")
     go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True, allow_drift=True)
+    (tmp_path / "run" / "summary.json").unlink()
     go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
     told = json.loads(path.read_text(encoding="utf-8"))["resumed"]
     assert [(r["agent_steps"], r["exact"], r["drift"]) for r in told] == [
         (600, False, ["device was abacus and is cpu now"]),
         (1_200, True, []),
     ]
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = go(tmp_path, "q-learning", "CliffWalking-v1", SMALL)
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in (tmp_path / "run").rglob("*")}
+    again = go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
+    assert {**again, "seconds": None} == {**result, "seconds": None}
+    assert 0 < again["seconds"] <= result["seconds"]
+    assert "is finished already" in capsys.readouterr().err
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in (tmp_path / "run").rglob("*")} == before
+    with pytest.raises(UserError, match=r"agent\.gamma was"):
+        go(tmp_path, "q-learning", "CliffWalking-v1", merge(SMALL, {"agent": {"gamma": 0.5}}), resume=True)
+    longer = merge(SMALL, {"run": {"steps": 1_300}})
+    assert go(tmp_path, "q-learning", "CliffWalking-v1", longer, resume=True)["agent_steps"] == 1_300
 
 
 def test_a_refused_resume_removes_nothing(tmp_path: Path) -> None:

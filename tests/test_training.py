@@ -268,16 +268,18 @@ def test_a_run_of_which_all_checkpoints_are_damaged_is_left_alone(tmp_path: Path
     run = Path(small("q-learning", tmp_path)["run"])
     for path in checkpoints.checkpoints(run):
         (path / "state.json").write_bytes(b"nothing")
+    (run / "summary.json").unlink()
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != ".lock"}
     with pytest.raises(UserError, match="none of its checkpoints is good"):
         small_again("q-learning", tmp_path)
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != ".lock"} == before
 
 
-def test_resuming_a_finished_run_adds_nothing(tmp_path: Path) -> None:
+def test_evaluating_a_run_again_adds_nothing(tmp_path: Path) -> None:
     settings = {"run": {**SMALL, "episodes": 9}}  # it ends between two evaluations
     first = train("q-learning", "CartPole-v1", settings=settings, out=tmp_path)
     before = records(first["run"], without_time=False)
+    Path(first["run"], "summary.json").unlink()
     again = train("q-learning", "CartPole-v1", settings=settings, out=tmp_path, resume=True)
     assert first["agent_steps"] % 300
     assert before == records(first["run"], without_time=False)
