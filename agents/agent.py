@@ -18,7 +18,8 @@ class Agent(Protocol):
     names a `replay` section. It raises `UserError` for an environment that it cannot play. A class attribute
     `evaluation_epsilon` overrides the protocol's; an attribute `learner` names the back end of its updates; `recurrent`
     = True says that its actions depend on more of an episode than the latest observation. Where it has `probe()`, that
-    is called once before training and raises `FaultyUpdateError` where an update is none; it changes nothing.
+    is called once before training and raises `FaultyUpdateError` where an update is none; it changes nothing. `learnt`
+    names the parts of its `state_dict` that another agent can begin with: weights, or a table.
     """
 
     Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None.

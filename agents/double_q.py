@@ -14,6 +14,7 @@ class DoubleQLearning(Tabular):
     """Double Q-learning (van Hasselt 2010): a coin says which table learns; what both say together is acted on."""
 
     name = "double-q-learning"
+    learnt = ("q", "visits", "second")
 
     def __init__(self, config: TableConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
         super().__init__(config, spec, seed=seed, device=device)

@@ -40,6 +40,7 @@ class DQN:
 
     Config = DQNConfig
     batched: ClassVar[bool] = True
+    learnt: ClassVar[tuple[str, ...]] = ("online", "target")
 
     _graphed: GraphedUpdates | None
     _graphed_best: GraphOfArray

@@ -182,6 +182,7 @@ class Linear(Single):
     """A linear agent but for its `learn`; ties go to the lowest action; agents add one to it."""
 
     Config: ClassVar[Any] = LinearConfig
+    learnt: ClassVar[tuple[str, ...]] = ("weights", "tiles")
 
     def __init__(self, config: LinearConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
         self._step_size = config.step_size

@@ -40,6 +40,7 @@ class PQN:
 
     Config = PQNConfig
     batched: ClassVar[bool] = True
+    learnt: ClassVar[tuple[str, ...]] = ("network",)
 
     def __init__(self, config: PQNConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
         check_parts(config)

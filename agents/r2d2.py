@@ -47,6 +47,7 @@ class R2D2:
 
     Config = R2D2Config
     batched: ClassVar[bool] = True
+    learnt: ClassVar[tuple[str, ...]] = ("online", "target")
     recurrent: ClassVar[bool] = True
 
     def __init__(self, config: R2D2Config, spec: EnvSpec, *, seed: int, device: str, replay: SequenceConfig) -> None:

@@ -103,6 +103,7 @@ class Tabular(Single):
     """A table agent but for its `learn`, on discrete states or binned vectors; agents add one to it."""
 
     Config: ClassVar[Any] = TableConfig
+    learnt: ClassVar[tuple[str, ...]] = ("q", "visits")
 
     def __init__(self, config: TableConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
         self._state, num_states, num_actions = numbered(self.name, config, spec)

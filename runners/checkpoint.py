@@ -136,6 +136,16 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted((p for p in found if p.is_dir() and not p.is_symlink()), reverse=True)
 
 
+def newest_is_good(run: Path) -> bool:
+    """Whether the newest checkpoint is whole, segments aside; also where there is none, as where they were removed."""
+    try:
+        for path in checkpoints(run)[:1]:
+            load(path, shared=False)
+    except BadCheckpointError:
+        return False
+    return True
+
+
 def drop_after(run: Path, agent_steps: int) -> None:
     """Removes the checkpoints later than `agent_steps`: damaged ones, which must not count as the newest two."""
     for path in checkpoints(run):

@@ -63,6 +63,8 @@ class RunConfig:
     """What comparisons call this agent; by default its name."""
     claim: str = ""
     """The claim, and the stamp of its file, that this is a run of (`qladder claims`)."""
+    init_from: str = ""
+    """A run's folder, with whose weights or table this one begins; `{seed}` in it stands for this run's seed."""
     seed: Seed = 0
     learning_starts: Annotated[int, Ge(0)] = 0
     """Agent steps before the first update."""

@@ -19,7 +19,7 @@ from qladder.runners.config import Config, agent_entry, resolve
 from qladder.runners.evaluation import Policy, evaluate_policy
 from qladder.runners.progress import say
 from qladder.runners.run_folder import check_links, no_checkpoint
-from qladder.runners.segments import Segments
+from qladder.runners.segments import Segments, sha256
 
 
 def make_environment(config: Config, batched: bool, *, agent_steps: int = 0) -> ResumableEnv:
@@ -115,12 +115,7 @@ def restore(
     Raises:
         UserError: the checkpoint is good, but not of an agent like this one.
     """
-    for path in checkpoint.checkpoints(folder):
-        try:
-            state = checkpoint.load(path, segments, shared=replay)
-        except checkpoint.BadCheckpointError as error:
-            say(f"{error}; trying the one before")
-            continue
+    for path, state in _good(folder, segments, replay=replay):
         try:
             if not replay:
                 state["agent"].pop("replay", None)
@@ -128,10 +123,60 @@ def restore(
             if type(state["run"]["agent_steps"]) is not int:
                 raise ValueError(f"agent steps {state['run']['agent_steps']!r}")
         except DAMAGED as error:
-            why = f"it has no {error}" if isinstance(error, KeyError) else first_line(error).rstrip(":")
-            raise UserError(f"{path} is of other settings or another version of qladder: {why}") from error
+            raise UserError(f"{path} is of other settings or another version of qladder: {_why(error)}") from error
         return path, state
     return None
+
+
+def begin_with(config: Config, agent: Agent) -> dict[str, Any] | None:
+    """Gives a fresh agent what the run `run.init_from` has learnt; what the manifest tells of it. None: it names none.
+
+    Optimizer, replay, schedules and generators are those of a run at its start.
+
+    Raises:
+        UserError: it is no run, holds no good checkpoint, or what it learnt is none for this agent.
+    """
+    if not config.run.init_from:
+        return None
+    folder = Path(config.run.init_from.replace("{seed}", str(config.run.seed)))
+    asked = f"run.init_from = {config.run.init_from!r}"
+    names = getattr(agent, "learnt", ())
+    if not names:
+        raise UserError(f"{asked}: {config.agent_name} does not tell what of its state is `learnt`")
+    if not (folder / "config.toml").is_file():
+        raise UserError(f"{asked}: {folder} is not a run folder: it holds no config.toml")
+    check_links(folder)
+    for path, state in _good(folder, None, replay=False):
+        fresh, theirs = agent.state_dict(), state["agent"]
+        fresh.pop("replay", None)
+        try:
+            taken = {name: theirs[name] for name in names if name in fresh}
+            agent.load_state_dict({**fresh, **taken})
+        except DAMAGED as error:
+            raise UserError(
+                f"{asked}: what {path} holds is not for {config.agent_name} as set here: {_why(error)}"
+            ) from error
+        return {"checkpoint": path.name, "sha256": sha256(path / "manifest.json")}
+    raise no_checkpoint(folder)
+
+
+def _good(folder: Path, segments: Segments | None, *, replay: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The good checkpoints, newest first; of the others it is said that they are not."""
+    for path in checkpoint.checkpoints(folder):
+        try:
+            state = checkpoint.load(path, segments, shared=replay)
+        except checkpoint.BadCheckpointError as error:
+            say(f"{error}; trying the one before")
+            continue
+        yield path, state
+
+
+def _why(error: Exception) -> str:
+    """A line on what a state lacks or has too much of; of many such things the first."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    general, *single = str(error).splitlines() or [type(error).__name__]
+    return (single[0] if general.endswith(":") and single else general).strip().rstrip(".")
 
 
 def run_config(folder: Path) -> Config:

@@ -88,7 +88,7 @@ def record(folder: Path, manifest: dict[str, Any], agent_steps: int, changed: li
         *before.get("resumed", []),
         {**told, "started": manifest["started"], "commit_before": commit},
     ]
-    manifest.update({name: before[name] for name in ("started", "command_line") if name in before})
+    manifest.update({name: before[name] for name in ("started", "command_line", "init_from") if name in before})
 
 
 def _check(state: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ def train(
     allow_drift: bool = False,
     until_done: bool = False,
     trained_in: Path | None = None,
+    init_from: str | None = None,
     config: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -52,6 +53,7 @@ def train(
         until_done: Start again from the newest good checkpoint where training dies, at most ten times.
         trained_in: Do not train: evaluate the final weights of this finished run in another way, as with --agent.stress
             or --env.eval_kwargs; all other settings are its own.
+        init_from: Begin with the weights, or the table, of this run; `{seed}` in its name stands for the seed.
         config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
     """
     from qladder.runners import training
@@ -60,7 +62,7 @@ def train(
 
     hold_claim()
     short: dict[str, dict[str, Any]] = {
-        "run": {"steps": steps, "seed": seed, "device": device},
+        "run": {"steps": steps, "seed": seed, "device": device, "init_from": init_from},
         "env": {"protocol": protocol},
         "agent": {"learner": learner},
     }

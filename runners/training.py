@@ -19,7 +19,7 @@ from qladder.runners.cost import Cost
 from qladder.runners.due import Due
 from qladder.runners.judge import Judge
 from qladder.runners.likeness import finished
-from qladder.runners.loading import flushed_denormals, set_up_torch, torch_threads
+from qladder.runners.loading import begin_with, flushed_denormals, set_up_torch, torch_threads
 from qladder.runners.lock import RunLock
 from qladder.runners.loop import interact
 from qladder.runners.memory import resident
@@ -87,7 +87,7 @@ def train(
         same_run(folder, resolved)
         if took_weights(folder):
             raise UserError(f"--resume: {folder} took its weights from another run; --trained-in does that again")
-        if (ended := finished(folder, resolved)) is not None:
+        if (ended := finished(folder, resolved)) is not None and checkpoint.newest_is_good(folder):
             say(f"{folder} is finished already")
             return _result(folder, resolved, ended, ended["evaluation"])
     if not resume and (folder / "config.toml").exists():
@@ -124,10 +124,12 @@ class _Run:
         self._config, self._folder = config, folder
         device = set_up_torch(config)
         self._session = session = Session(config, device)
+        begun = None if checkpoint.checkpoints(folder) else begin_with(config, session.agent)
         open_folder(folder, resume=resume)
         self._segments = Segments(folder / "checkpoints")
         self._judge = Judge(config, session)
         self._manifest = identity(config, device, torch_threads(config), getattr(session.agent, "learner", None))
+        self._manifest |= {} if begun is None else {"init_from": begun}
         self._progress = Progress(config, enabled=progress)
         self._shares, self._alarms, self._stop = Shares(), Alarms(config), Stop()
         self._goes = False

@@ -80,7 +80,10 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
         alone = {s for s in _evaluated(records) ^ _evaluated(done_again) if any(s < stop for stop in stops)}
         records, done_again = (_without(some, alone) for some in (records, done_again))
         differing += _measured_otherwise(records, done_again)
-        changed = drift(made, json.loads((again / "manifest.json").read_text(encoding="utf-8")))
+        repeated = json.loads((again / "manifest.json").read_text(encoding="utf-8"))
+        changed = drift(made, repeated)
+        if begin is None and made.get("init_from") != repeated.get("init_from"):
+            changed.append(f"{config.run.init_from} was at {made['init_from']['checkpoint']} and is elsewhere now")
     compared = {"from": start, "to": end, "measurements": len(records), "evaluations_of_one": len(alone)}
     return {"identical": not differing, "compared": {**compared, "differing": differing[:5], "drift": changed}}
 

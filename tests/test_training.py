@@ -260,6 +260,9 @@ def test_a_run_without_any_checkpoint_starts_afresh_and_says_so(
     for path in checkpoints.checkpoints(run):
         path.rename(path.with_name(f".writing-{path.name}"))  # as a process that was killed leaves it
     small_again("q-learning", tmp_path)
+    assert "is finished already" in capsys.readouterr().err
+    (run / "summary.json").unlink()
+    small_again("q-learning", tmp_path)
     assert records(run) == expected
     assert "starting afresh" in capsys.readouterr().err
 
@@ -268,7 +271,6 @@ def test_a_run_of_which_all_checkpoints_are_damaged_is_left_alone(tmp_path: Path
     run = Path(small("q-learning", tmp_path)["run"])
     for path in checkpoints.checkpoints(run):
         (path / "state.json").write_bytes(b"nothing")
-    (run / "summary.json").unlink()
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != ".lock"}
     with pytest.raises(UserError, match="none of its checkpoints is good"):
         small_again("q-learning", tmp_path)
