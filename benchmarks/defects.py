@@ -11,7 +11,8 @@ learning: `dqn` and `rainbow` on Catch at default settings, one seed each that g
     where one does not, or ends with an error.
 tests: the fast tests of the module, as the gate's report has it (docs/results/faults.json).
 
-Pairs are compared by McNemar's exact test. Without a fault nothing may be caught.
+Pairs are compared by McNemar's exact test. Without a fault nothing may be caught. An hour of two cores and more; FILE
+is written after every fault, and the same command goes on with it, if the code is the same.
 """
 
 from __future__ import annotations
@@ -125,36 +126,50 @@ def main() -> None:
     known = [fault for fault in load() if fault.file in FILES and fault.name in gate]
     chosen = sorted(np.random.default_rng(0).choice(len(known), min(arguments.faults, len(known)), replace=False))
     faults = [known[i] for i in chosen]
-    began = time.monotonic()
+    report = _begun(arguments.json, f"python benchmarks/defects.py --faults {arguments.faults} --jobs {arguments.jobs}")
     with tempfile.TemporaryDirectory(prefix="qladder-defects-") as folder:
         template = Path(folder) / "tree"
         copy_tree(template)
-        clean = look(None, template)
-        say(f"without a fault: {clean}")
         types(template)  # its cache goes with every copy
+        if report["clean"] is None:
+            report["clean"] = look(None, template)
+            say(f"without a fault: {report['clean']}")
+        rows = {row["name"]: row for row in report["rows"]}
+        left = [fault for fault in faults if fault.name not in rows]
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            rows = []
-            for fault, told in zip(faults, pool.map(lambda f: look(f, template), faults), strict=True):
+            for fault, told in zip(left, pool.map(lambda f: look(f, template), left), strict=True):
                 told["tests"] = {"says": gate[fault.name]["by"], "seconds": gate[fault.name]["seconds"]}
-                rows.append({"name": fault.name, "file": fault.file, "fault": fault.says, **told})
+                rows[fault.name] = {"name": fault.name, "file": fault.file, "fault": fault.says, **told}
                 say(f"{fault.name}: {', '.join(arm for arm in (*ARMS, 'tests') if told[arm]['says']) or 'nobody'}")
+                report |= _told([rows[f.name] for f in faults if f.name in rows], report["clean"])
+                if arguments.json is not None:
+                    write_json(arguments.json, report)
+    print(json.dumps({key: value for key, value in report.items() if key != "rows"}, indent=1))
+
+
+def _begun(file: Path | None, command: str) -> dict[str, Any]:
+    """The report as far as it is, of this command and this code."""
+    fresh: dict[str, Any] = {"command": command, **provenance(), "clean": None, "rows": []}
+    if file is not None and file.exists():
+        old: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if all(old[name] == fresh[name] for name in ("command", "code")):
+            say(f"going on with {len(old['rows'])} faults of {file}")
+            return old
+    return fresh
+
+
+def _told(rows: Sequence[dict[str, Any]], clean: dict[str, Any]) -> dict[str, Any]:
     arms = [*ARMS, "tests"]
     caught = {arm: [bool(row[arm]["says"]) for row in rows] for arm in arms}
-    report = {
-        "command": f"python benchmarks/defects.py --faults {arguments.faults} --jobs {arguments.jobs}",
-        **provenance(),
-        "seconds": round(time.monotonic() - began),
+    return {
         "faults": len(rows),
         "false_alarms": {arm: clean[arm]["says"] for arm in ARMS if clean[arm]["says"]},
         "caught": {arm: sum(found) for arm, found in caught.items()},
         "median_seconds": {arm: float(np.median([row[arm]["seconds"] for row in rows])) for arm in arms},
         "types_or_probe": sum(a or b for a, b in zip(caught["types"], caught["probe"], strict=True)),
         "mcnemar": {f"{a} against {b}": mcnemar(caught[a], caught[b]) for a, b in combinations(arms, 2)},
-        "rows": rows,
+        "rows": list(rows),
     }
-    if arguments.json is not None:
-        write_json(arguments.json, report)
-    print(json.dumps({key: value for key, value in report.items() if key != "rows"}, indent=1))
 
 
 if __name__ == "__main__":
