@@ -22,7 +22,7 @@ from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import CONFIGS, Config
 from qladder.runners.likeness import settings_hash
 from qladder.runners.settings import Table
-from qladder.runners.source import code_digest, own_code
+from qladder.runners.source import code_digest, own_code, package_versions
 
 TRAINED_IN = "trained_in"
 """In the manifest of a run that took its weights: the run that was trained, from its folder, and what that took."""
@@ -108,7 +108,7 @@ def drift(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         "threads",
         "rom_md5",
         "machine.processor",
-        *(f"versions.{n}" for n in now["versions"]),
+        *(f"versions.{n}" for n in now["versions"] if n in before["versions"]),
     ]
     if before.get("code") is None:  # made by a version that did not write it down
         names += ["git.commit", "git.changes"]
@@ -127,8 +127,9 @@ def _at(table: Any, name: str) -> Any:
 def provenance(table: Table | None = None) -> dict[str, Any]:
     """The versions, the code and the machine behind a measurement; with a run's settings, the code that they name."""
     names = ("qladder", "numpy", "gymnasium", "torch", "ale-py")
+    versions = {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in names}}
     return {
-        "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in names}},
+        "versions": versions | ({} if table is None else package_versions(table)),
         "code": code_digest(),
         "own_code": {} if table is None else own_code(table),
         "git": _git(),

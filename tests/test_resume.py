@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -20,7 +21,7 @@ from qladder.runners.config import resolve
 from qladder.runners.run_folder import drift, provenance
 from qladder.runners.runs import read_metrics
 from qladder.runners.settings import Table, merge
-from qladder.runners.source import code_digest, own_code
+from qladder.runners.source import code_digest, own_code, package_versions
 
 CASES = [
     *((name, "FrozenLake-v1", {}) for name in ("q-learning", "sarsa", "expected-sarsa", "double-q-learning")),
@@ -252,6 +253,20 @@ def test_code_of_ones_own_that_has_changed_is_named(tmp_path: Path, monkeypatch:
     (tmp_path / "lone.py").write_text("raise SystemExit(1)")
     assert len(drift(before, provenance(table))) == 2
     assert own_code({"agent": {"name": "dqn"}, "env": {"id": "gone:E-v0"}}) == {}
+
+
+def test_packages_that_environments_come_from_count(tmp_path: Path) -> None:
+    gymnasium.register("Plugged-v0", entry_point="rich.console:Console")
+    here = {"rich": importlib.metadata.version("rich")}
+    assert package_versions({"env": {"id": "Plugged-v0"}, "agent": {"name": "dqn"}}) == here
+    wrapped = {"env": {"id": "CartPole-v1", "wrappers": ["rich.text:Text"]}, "agent": {"name": "pytest:Agent"}}
+    assert package_versions(wrapped) == here | {"pytest": importlib.metadata.version("pytest")}
+    for house in ("CartPole-v1", "ALE/Pong-v5", "qladder/Catch-v0", "nothing-v0"):
+        assert package_versions({"env": {"id": house}, "agent": {"name": "dqn"}}) == {}
+    now = provenance({"env": {"id": "Plugged-v0"}, "agent": {"name": "dqn"}})
+    assert drift({**now, "versions": {**now["versions"], "rich": "0.1"}}, now) == [
+        f"versions.rich was 0.1 and is {here['rich']} now"
+    ]
 
 
 def test_a_replay_that_was_not_saved_is_told(tmp_path: Path) -> None:
