@@ -41,11 +41,24 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any], segments: Segmen
         DivergedError: a number in it is not finite; nothing was written.
         StorageError: it cannot be written; those before it are as they were.
     """
-    parent = run / "checkpoints"
-    final = parent / f"step-{agent_steps:012d}"
-    if final.exists():
-        return final
-    segments = Segments(parent) if segments is None else segments
+    segments = Segments(run / "checkpoints") if segments is None else segments
+    final = run / "checkpoints" / f"step-{agent_steps:012d}"
+    if not final.exists():
+        _write(final, state, segments)
+        _drop_old(run, segments)
+    return final
+
+
+def keep(run: Path, agent_steps: int, state: Mapping[str, Any]) -> Path:
+    """Commits `state` as `<run>/kept/step-<agent_steps>`, where it stays; raises as `save`."""
+    final = run / "kept" / f"step-{agent_steps:012d}"
+    if not final.exists():
+        _write(final, state, Segments(run / "kept"))
+    return final
+
+
+def _write(final: Path, state: Mapping[str, Any], segments: Segments) -> None:
+    parent = final.parent
     files = _Files(segments)
     beside = parent / f".writing-{os.getpid()}"
     try:
@@ -57,8 +70,6 @@ def save(run: Path, agent_steps: int, state: Mapping[str, Any], segments: Segmen
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise StorageError(f"{final}: {error.strerror or error}") from error
-    _drop_old(run, segments)
-    return final
 
 
 def spool(run: Path, state: Mapping[str, Any], segments: Segments) -> None:
@@ -132,7 +143,21 @@ def segments_of(checkpoint: Path) -> dict[str, str]:
 
 def checkpoints(run: Path) -> list[Path]:
     """The committed checkpoints of a run, newest first."""
-    found = (p for p in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d{12,}", p.name))
+    return _committed(run / "checkpoints")
+
+
+def kept(run: Path) -> list[Path]:
+    """What `keep` has committed, newest first."""
+    return _committed(run / "kept")
+
+
+def agent_steps_of(checkpoint: Path) -> int:
+    """At which it was made."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _committed(place: Path) -> list[Path]:
+    found = (p for p in place.glob("step-*") if re.fullmatch(r"step-\d{12,}", p.name))
     return sorted((p for p in found if p.is_dir() and not p.is_symlink()), reverse=True)
 
 
@@ -148,8 +173,8 @@ def newest_is_good(run: Path) -> bool:
 
 def drop_after(run: Path, agent_steps: int) -> None:
     """Removes the checkpoints later than `agent_steps`: damaged ones, which must not count as the newest two."""
-    for path in checkpoints(run):
-        if int(path.name.removeprefix("step-")) > agent_steps:
+    for path in (*checkpoints(run), *kept(run)):
+        if agent_steps_of(path) > agent_steps:
             shutil.rmtree(path)
 
 

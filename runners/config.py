@@ -83,6 +83,8 @@ class RunConfig:
     """Agent steps between checkpoints; none: a quarter of the run."""
     checkpoint_minutes: Annotated[float, Ge(0), Le(1e6)] = 20.0
     """Wall-clock minutes after which there is another one all the same, where a measurement is logged; 0: never."""
+    keep_every: Annotated[int, Gt(0)] | None = None
+    """Agent steps between weights that stay, beside the newest two checkpoints; none: no others stay."""
     checkpoint_replay: bool = True
     """Whether checkpoints hold the replay too; without it a resumed run fills a new one first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

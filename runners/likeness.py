@@ -14,7 +14,7 @@ from qladder.runners.settings import Table, defaults, read_toml
 
 OWN = (
     *("seed", "device", "threads", "log_every", "health_every"),
-    *("checkpoint_every", "checkpoint_minutes", "checkpoint_replay", "hang_after"),
+    *("checkpoint_every", "checkpoint_minutes", "checkpoint_replay", "keep_every", "hang_after"),
 )
 """Fields of `run` that may differ between runs of one trial."""
 EVALUATED = {

@@ -18,7 +18,7 @@ from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, agent_entry, resolve
 from qladder.runners.evaluation import Policy, evaluate_policy
 from qladder.runners.progress import say
-from qladder.runners.run_folder import check_links, no_checkpoint
+from qladder.runners.run_folder import check_run, no_checkpoint
 from qladder.runners.segments import Segments, sha256
 
 
@@ -106,16 +106,17 @@ def _uses_torch(config: Config) -> bool:
 
 
 def restore(
-    folder: Path, agent: Agent, segments: Segments | None = None, *, replay: bool = True
+    folder: Path, agent: Agent, segments: Segments | None = None, *, replay: bool = True, at: int | None = None
 ) -> tuple[Path, dict[str, Any]] | None:
     """Loads the newest good checkpoint into `agent`; which one, and all of its state. None where there is none.
 
-    The `segments` get to know those that it refers to; without `replay` the agent's stays empty.
+    The `segments` get to know those that it refers to; without `replay` the agent's stays empty. With `at` it is what
+    was kept, or saved, at so many agent steps.
 
     Raises:
-        UserError: the checkpoint is good, but not of an agent like this one.
+        UserError: the checkpoint is good, but not of an agent like this one; none was made `at` those steps.
     """
-    for path, state in _good(folder, segments, replay=replay):
+    for path, state in _good(folder, segments, replay=replay, at=at):
         try:
             if not replay:
                 state["agent"].pop("replay", None)
@@ -143,9 +144,10 @@ def begin_with(config: Config, agent: Agent) -> dict[str, Any] | None:
     names = getattr(agent, "learnt", ())
     if not names:
         raise UserError(f"{asked}: {config.agent_name} does not tell what of its state is `learnt`")
-    if not (folder / "config.toml").is_file():
-        raise UserError(f"{asked}: {folder} is not a run folder: it holds no config.toml")
-    check_links(folder)
+    try:
+        check_run(folder)
+    except UserError as error:
+        raise UserError(f"{asked}: {error}") from error
     for path, state in _good(folder, None, replay=False):
         fresh, theirs = agent.state_dict(), state["agent"]
         fresh.pop("replay", None)
@@ -160,9 +162,19 @@ def begin_with(config: Config, agent: Agent) -> dict[str, Any] | None:
     raise no_checkpoint(folder)
 
 
-def _good(folder: Path, segments: Segments | None, *, replay: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _good(
+    folder: Path, segments: Segments | None, *, replay: bool, at: int | None = None
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The good checkpoints, newest first; of the others it is said that they are not."""
-    for path in checkpoint.checkpoints(folder):
+    paths = checkpoint.checkpoints(folder)
+    if at is not None:
+        paths += checkpoint.kept(folder)
+        there = sorted({checkpoint.agent_steps_of(path) for path in paths})
+        paths = [path for path in paths if checkpoint.agent_steps_of(path) == at]
+        if not paths:
+            some = f"it has those at {', '.join(f'{steps:,}' for steps in there)}" if there else "it has none"
+            raise UserError(f"{folder} has no weights at {at:,} agent steps (run.keep_every); {some}")
+    for path in paths:
         try:
             state = checkpoint.load(path, segments, shared=replay)
         except checkpoint.BadCheckpointError as error:
@@ -181,22 +193,23 @@ def _why(error: Exception) -> str:
 
 def run_config(folder: Path) -> Config:
     """The settings of a run from its folder; UserError where it is none."""
-    if not (folder / "config.toml").is_file():
-        raise UserError(f"{folder} is not a run folder: it holds no config.toml")
-    check_links(folder)
+    check_run(folder)
     return resolve(None, None, {}, folder / "config.toml")
 
 
-def load(run: Path | str) -> Policy:
+def load(run: Path | str, *, at: int | None = None) -> Policy:
     """The trained agent of a run folder, from its newest good checkpoint: `load(run).act(obs)`.
+
+    Args:
+        at: agent steps, to have the weights that were kept there (`run.keep_every`).
 
     Raises:
         UserError: not a run folder, or no good checkpoint in it.
     """
-    return load_run(run)[1]
+    return load_run(run, at=at)[1]
 
 
-def load_run(run: Path | str) -> tuple[Config, Policy, int]:
+def load_run(run: Path | str, *, at: int | None = None) -> tuple[Config, Policy, int]:
     """A run's settings, its policy, and at how many agent steps the weights were saved."""
     folder = Path(run)
     config = run_config(folder)
@@ -205,18 +218,23 @@ def load_run(run: Path | str) -> tuple[Config, Policy, int]:
     env = make_environment(config, cls.batched)
     env.close()
     agent = make_agent(config, env.spec, device)
-    found = restore(folder, agent, replay=False)
+    found = restore(folder, agent, replay=False, at=at)
     if found is None:
         raise no_checkpoint(folder)
     policy = Policy(agent, env.spec.num_actions or 0, config.protocol.evaluation.epsilon, config.run.seed)
     return config, policy, int(found[1]["run"]["agent_steps"])
 
 
-def evaluate(run: Path | str, episodes: int | None = None, seed: int | None = None) -> dict[str, Any]:
-    """Evaluates a run's newest good weights by its protocol; what `qladder evaluate --json` prints."""
+def evaluate(
+    run: Path | str, episodes: int | None = None, seed: int | None = None, *, at: int | None = None
+) -> dict[str, Any]:
+    """Evaluates a run's newest good weights, or those `at` so many agent steps, by its protocol.
+
+    It is what `qladder evaluate --json` prints.
+    """
     if episodes is not None and episodes < 1:
         raise UserError(f"--episodes {episodes}: must be at least 1")
     if seed is not None and seed < 0:
         raise UserError(f"--seed {seed}: must be at least 0")
-    config, policy, agent_steps = load_run(run)
+    config, policy, agent_steps = load_run(run, at=at)
     return evaluate_policy(config, policy, agent_steps=agent_steps, episodes=episodes, seed=seed)

@@ -123,7 +123,13 @@ def verify(
 
 
 def evaluate(
-    run: Positional[Path], /, *, episodes: int | None = None, seed: int | None = None, json: Json = False
+    run: Positional[Path],
+    /,
+    *,
+    episodes: int | None = None,
+    seed: int | None = None,
+    at: int | None = None,
+    json: Json = False,
 ) -> None:
     """Play a run's newest weights by its protocol and print the score.
 
@@ -131,10 +137,11 @@ def evaluate(
         run: A run folder.
         episodes: Play this many and score their mean; by default the protocol's number, or the exact return if known.
         seed: Seed of the evaluation; by default the run's.
+        at: Not the newest weights, but those of so many agent steps, which --run.keep-every has kept.
     """
     from qladder.runners.loading import evaluate as job
 
-    result = job(run, episodes=episodes, seed=seed)
+    result = job(run, episodes=episodes, seed=seed, at=at)
     if json:
         print_json(result)
     else:
@@ -142,7 +149,14 @@ def evaluate(
 
 
 def watch(
-    run: Positional[Path], /, *, record: Path | None = None, episodes: int = 1, seed: int = 0, json: Json = False
+    run: Positional[Path],
+    /,
+    *,
+    record: Path | None = None,
+    episodes: int = 1,
+    seed: int = 0,
+    at: int | None = None,
+    json: Json = False,
 ) -> None:
     """Show a run's agent playing, in a window or as a recording.
 
@@ -151,10 +165,11 @@ def watch(
         record: Write FILE.gif or FILE.mp4 instead of opening a window.
         episodes: How many episodes.
         seed: Seed of the episodes.
+        at: Not with the newest weights, but with those of so many agent steps, which --run.keep-every has kept.
     """
     from qladder.runners.watch import watch as job
 
-    result = job(run, record=record, episodes=episodes, seed=seed)
+    result = job(run, record=record, episodes=episodes, seed=seed, at=at)
     if json:
         print_json(result)
     else:

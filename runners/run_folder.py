@@ -51,9 +51,19 @@ def open_folder(path: Path, *, resume: bool) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def check_run(path: Path) -> None:
+    """UserError where it is no run's folder, naming those that lie in it, or where something in it is a link."""
+    if not (path / "config.toml").is_file():
+        names = sorted(folder.parent.name for folder in path.glob("*/config.toml"))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        runs = f"; in it are {', '.join(names[:3])}{more}" if names else ""
+        raise UserError(f"{path} is not a run folder: it holds no config.toml{runs}")
+    check_links(path)
+
+
 def check_links(path: Path) -> None:
     """UserError where something in a run's folder is a link, through which others' files would be read or written."""
-    for place in (path, path / "checkpoints", path / "checkpoints" / "segments"):
+    for place in (path, path / "checkpoints", path / "checkpoints" / "segments", path / "kept"):
         for entry in sorted(place.iterdir()) if place.is_dir() else ():
             if entry.is_symlink():
                 raise UserError(
@@ -243,11 +253,12 @@ def same_run(path: Path, config: Config, *, asked: bool = True) -> None:
             renamed = was["name"] != now.name
             told = f"{was['name']} and is {now.name}" if renamed else f"{was['hash']} and is {now.hash}"
             raise _another(f"protocol {'' if renamed else now.name + ' '}was {told} now", path, asked, "rules")
-    longer = ("steps", "episodes", "eval_every", "checkpoint_every", "checkpoint_minutes", "device", "hang_after")
+    may_change = {"steps", "episodes", "eval_every", "device", "hang_after"}
+    may_change |= {"checkpoint_every", "checkpoint_minutes", "keep_every"}
     for section, now in config.table().items():
         for name, value in now.items():
             before = old.table().get(section, {}).get(name)
-            if before != value and not (section == "run" and name in longer):
+            if before != value and not (section == "run" and name in may_change):
                 raise _another(f"{section}.{name} was {before!r} and is {value!r} now", path, asked, "settings")
 
 

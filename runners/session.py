@@ -65,12 +65,9 @@ class Session:
 
     def save(self, folder: Path, segments: Segments, time: Mapping[str, Any]) -> None:
         """Commits a checkpoint with all of it; `time` is what the run keeps beside it."""
-        state = self.agent.state_dict()
-        if not self._config.run.checkpoint_replay:
-            state.pop("replay", None)
         latest = None if self.latest is None else {tag: float(value) for tag, value in self.latest.items()}
         running: dict[str, Any] = {
-            "agent": state,
+            "agent": self._state(replay=self._config.run.checkpoint_replay),
             "run": {**self.clocks._asdict(), "latest": latest, "begun_at": self._begun_at},
             "episodes": self.episodes.state_dict(),
             "env": None,
@@ -79,6 +76,17 @@ class Session:
         if is_exact(self._config) and self.begin is not None:
             running["env"] = {"state": self.env.state_dict(), "first": self.begin.first}
         checkpoint.save(folder, self.agent_steps, running, segments)
+
+    def keep(self, folder: Path) -> None:
+        """Commits what acts and learns, without the replay, where it stays."""
+        state = {"agent": self._state(replay=False), "run": self.clocks._asdict()}
+        checkpoint.keep(folder, self.agent_steps, state)
+
+    def _state(self, *, replay: bool) -> dict[str, Any]:
+        state = self.agent.state_dict()
+        if not replay:
+            state.pop("replay", None)
+        return state
 
     def resume(
         self, folder: Path, segments: Segments, manifest: dict[str, Any], *, allow_drift: bool

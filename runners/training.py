@@ -211,6 +211,7 @@ class _Run:
             **({self._health: run.health_every} if run.health_every else {}),
             self._evaluate: eval_every,
             self._save: run.checkpoint_every or max(run.steps // 4, 1),
+            **({self._keep: run.keep_every} if run.keep_every else {}),
         }
         if self._config.replay is not None and run.checkpoint_replay:
             every[self._spool] = SPOOL_EVERY
@@ -236,6 +237,8 @@ class _Run:
                     self._log()
                     if run.health_every:
                         self._health()
+                    if run.keep_every:
+                        self._keep()
                     return "finished" if until is None else "stopped"  # whoever called saves and evaluates
                 due.do(moment.agent_steps)
                 if run.checkpoint_minutes and time.monotonic() - self._saved_at > 60 * run.checkpoint_minutes:
@@ -314,6 +317,10 @@ class _Run:
         """What a checkpoint will hold and has settled already is written in good time."""
         self._lock.check()
         checkpoint.spool(self._folder, {"agent": self._session.agent.state_dict()}, self._segments)
+
+    def _keep(self) -> None:
+        self._lock.check()
+        self._session.keep(self._folder)
 
     def _save(self) -> None:
         self._lock.check()

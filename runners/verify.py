@@ -52,7 +52,7 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
     changed = drift(made, {**made, **here})
     if changed and not allow_drift:
         raise UserError(f"{folder}: {'; '.join(changed)} (--allow-drift compares all the same)")
-    start, end = 0 if begin is None else _agent_steps(begin), _agent_steps(good[0])
+    start, end = 0 if begin is None else checkpoint.agent_steps_of(begin), checkpoint.agent_steps_of(good[0])
     beside = folder.parent if os.access(folder.parent, os.W_OK) else None  # where files can be linked, not copied
     with tempfile.TemporaryDirectory(prefix=".qladder-verify-", dir=beside) as place:
         again = Path(place) / "run"
@@ -107,10 +107,6 @@ def _is_good(path: Path) -> bool:
     except checkpoint.BadCheckpointError:
         return False
     return True
-
-
-def _agent_steps(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))
 
 
 def measurements(run: Path) -> list[dict[str, Any]]:

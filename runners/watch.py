@@ -34,11 +34,14 @@ USUAL_RATE = 30.0  # pictures a second where an environment names none
 LARGEST = 400  # pixels along the longer side of a GIF
 
 
-def watch(run: Path | str, *, record: Path | None = None, episodes: int = 1, seed: int = 0) -> dict[str, Any]:
+def watch(
+    run: Path | str, *, record: Path | None = None, episodes: int = 1, seed: int = 0, at: int | None = None
+) -> dict[str, Any]:
     """Plays a run's newest good weights by the protocol's evaluation rules, in a window or into `record`.
 
     A recording has a picture of each episode's start and of the result of each agent step; one that exists is replaced
-    once the new one is complete. Closing the window of Atari or Catch ends the episode uncounted.
+    once the new one is complete. Closing the window of Atari or Catch ends the episode uncounted. With `at` it is the
+    weights that were kept at so many agent steps.
 
     Returns:
         `run`, `returns` (undiscounted, of the whole episodes), `frames` (pictures shown), `record` (file or None).
@@ -56,7 +59,7 @@ def watch(run: Path | str, *, record: Path | None = None, episodes: int = 1, see
             raise UserError("there is no display to open a window on: use --record FILE.gif")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # else SDL complains on standard error
     recorder = None if record is None else _recorder(record)
-    config, policy, _ = load_run(run)
+    config, policy, _ = load_run(run, at=at)
     camera = camera_of(config, policy.agent.batched, seed, live=record is None)
     film = Film(camera, policy, episodes, seed)
     with contextlib.closing(camera), drawing_errors(config.env.id):
