@@ -16,6 +16,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": runs.evaluate,
     "verify": runs.verify,
     "doctor": machine.doctor,
+    "prune": runs.prune,
     "watch": runs.watch,
     "play": runs.play,
     "suite": results.suite,

@@ -145,6 +145,7 @@ def _run(folder: Path) -> Iterator[Finding]:
     except (UserError, *DAMAGED) as error:
         yield Finding("manifest", False, told(error))
     good = [_checkpoint(path) for path in checkpoint.checkpoints(folder)]
+    yield from (_checkpoint(path) for path in checkpoint.kept(folder))
     yield from good
     yield (measured := _measurements(folder))
     if measured.good:
@@ -161,6 +162,8 @@ def _run(folder: Path) -> Iterator[Finding]:
         yield Finding("next", True, "finished; more --steps go on" if finished else f"--resume goes on from {newest}")
     elif good:
         yield Finding("next", False, "no checkpoint is good: start anew beside it, with --name or --out")
+    elif checkpoint.kept(folder) and finished:
+        yield Finding("next", True, "finished and pruned: its weights are in kept/, --init-from begins with them")
     elif took_weights(folder):
         yield Finding("next", True, str(no_checkpoint(folder)))
     else:

@@ -167,8 +167,10 @@ def _good(
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The good checkpoints, newest first; of the others it is said that they are not."""
     paths = checkpoint.checkpoints(folder)
+    if not paths and not replay:
+        paths = checkpoint.kept(folder)  # of a run that was pruned
     if at is not None:
-        paths += checkpoint.kept(folder)
+        paths = [*checkpoint.checkpoints(folder), *checkpoint.kept(folder)]
         there = sorted({checkpoint.agent_steps_of(path) for path in paths})
         paths = [path for path in paths if checkpoint.agent_steps_of(path) == at]
         if not paths:

@@ -36,6 +36,9 @@ def newest_state(
     found = restore(folder, agent, segments)
     if found is None and checkpoint.checkpoints(folder):
         raise UserError(f"{folder}: none of its checkpoints is good; --out or --name starts a run beside it")
+    if found is None and (folder / "summary.json").exists() and checkpoint.kept(folder):
+        told = "its checkpoints were removed (qladder prune), so that it cannot be made longer"
+        raise UserError(f"--resume: {folder}: {told}; --init-from begins another run with its weights")
     if found is None:
         say(f"{folder} holds no checkpoint: starting afresh")
         return None

@@ -122,6 +122,30 @@ def verify(
     sys.exit(0 if result["identical"] else 1)
 
 
+def prune(runs: Positional[list[Path]], /, *, dry_run: bool = False, json: Json = False) -> None:
+    """Of finished runs keep the final weights and remove checkpoints and replays.
+
+    They are evaluated, watched, compared and begun with as before, but cannot be made longer or verified.
+
+    Args:
+        runs: Run folders, or folders of them.
+        dry_run: Change nothing; say what would become free.
+    """
+    from qladder.runners.prune import prune as job
+
+    if not runs:
+        raise UserError("prune: run folders are missing, e.g. qladder prune runs")
+    result = job(runs, dry_run=dry_run)
+    if json:
+        print_json(result)
+    else:
+        for run in result["runs"]:
+            print(f"{run['bytes'] / 1e6:10,.1f} MB  {run['run']}")
+        for run in result["left"]:
+            print(f"{'left':>10}     {run['run']}: {run['reason']}")
+        print(f"{result['bytes'] / 1e6:10,.1f} MB {'would be' if dry_run else 'are'} free")
+
+
 def evaluate(
     run: Positional[Path],
     /,
