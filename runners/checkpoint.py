@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,6 +149,29 @@ def checkpoints(run: Path) -> list[Path]:
 def kept(run: Path) -> list[Path]:
     """What `keep` has committed, newest first."""
     return _committed(run / "kept")
+
+
+def with_kept(run: Path) -> list[Path]:
+    """The checkpoints and what was kept, newest first; of the same agent steps the checkpoint comes first."""
+    return sorted([*checkpoints(run), *kept(run)], key=agent_steps_of, reverse=True)
+
+
+def fingerprint(tree: Any) -> str:
+    """A SHA-256 of a state: of numbers and arrays, whatever file they lie in."""
+    digest = hashlib.sha256()
+    _add(digest.update, "", tree)
+    return digest.hexdigest()
+
+
+def _add(update: Callable[[bytes], None], name: str, leaf: Any) -> None:
+    if isinstance(leaf, Mapping):
+        for key in sorted(leaf):
+            _add(update, f"{name}.{key}", leaf[key])
+    elif hasattr(leaf, "shape"):
+        array = np.ascontiguousarray(leaf)
+        update(f"{name} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    else:
+        update(f"{name} {json.dumps(leaf)}\n".encode())
 
 
 def agent_steps_of(checkpoint: Path) -> int:

@@ -145,12 +145,13 @@ def _run(folder: Path) -> Iterator[Finding]:
     except (UserError, *DAMAGED) as error:
         yield Finding("manifest", False, told(error))
     good = [_checkpoint(path) for path in checkpoint.checkpoints(folder)]
-    yield from (_checkpoint(path) for path in checkpoint.kept(folder))
+    for path in checkpoint.kept(folder):
+        yield _checkpoint(path)._replace(what=f"kept/{path.name}")
     yield from good
     yield (measured := _measurements(folder))
     if measured.good:
         yield from _health(folder, config)
-    left = sorted(p.name for p in [*folder.glob(".*writing*"), *folder.glob("checkpoints/**/.writing*")])
+    left = sorted(p.name for p in [*folder.glob(".*writing*"), *folder.glob("*/**/.writing*"), *folder.glob(".pruned")])
     if left:
         whose = (
             "it is being written" if " at work " in lock.says else "of a process that was killed; the next removes it"

@@ -19,6 +19,7 @@ from qladder.runners.config import Config
 from qladder.runners.loop import clip
 from qladder.runners.scales import scale
 from qladder.runners.stats import iqm, mean_interval
+from qladder.runners.stop import Stop, StoppedError
 
 MOST_ENVS = 20  # played side by side by agents that take arrays; part of what makes an evaluation repeatable
 
@@ -128,12 +129,23 @@ def _values(predicted: float, realised: float) -> dict[str, float]:
     return {"health/predicted_return": predicted, "health/realised_return": realised}
 
 
-def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str, gamma: float | None = None) -> Played:
+def play(
+    config: Config,
+    policy: Policy,
+    episodes: int,
+    seed: int,
+    stream: str,
+    gamma: float | None = None,
+    stop: Stop | None = None,
+) -> Played:
     """Plays `episodes` episodes in environments of their own.
 
     Environment i plays a fixed share of them, so that short episodes are not favoured. With `gamma`, and an agent that
     has values, the return that the agent predicts is compared with the one that it gets: discounted and, as in
-    training, of clipped rewards where the protocol clips.
+    training, of clipped rewards where the protocol clips. A wish to `stop` is looked for before each step.
+
+    Raises:
+        StoppedError: there was one.
     """
     agent = policy.agent
     policy.reseed(seed, stream)
@@ -149,6 +161,8 @@ def play(config: Config, policy: Policy, episodes: int, seed: int, stream: str, 
         share = [episodes // num_envs + (i < episodes % num_envs) for i in range(num_envs)]
         left = episodes
         while left:
+            if stop is not None and stop.signal is not None:
+                raise StoppedError(stop.reason)
             obs, reward, discount, last, _ = env.step(policy.act(obs, first))
             first = last
             running += reward

@@ -21,6 +21,7 @@ from qladder.runners.evaluation import (
     truth,
 )
 from qladder.runners.session import Session
+from qladder.runners.stop import Stop
 
 
 class Score(NamedTuple):
@@ -42,8 +43,12 @@ class Judge:
         self.seconds = 0.0
         """Wall-clock, of all evaluations of this process."""
 
-    def on_the_way(self) -> Score | None:
-        """By `run.eval_episodes`; None where training returns are the score and no episode has ended."""
+    def on_the_way(self, stop: Stop) -> Score | None:
+        """By `run.eval_episodes`; None where training returns are the score and no episode has ended.
+
+        Raises:
+            StoppedError: somebody wished a stop, which is looked for between two steps, where the agent is whole.
+        """
         config, gamma = self._config, getattr(self._config.agent, "gamma", None)
         if self._by_training:
             returns = self._session.episodes.last_returns()
@@ -53,7 +58,7 @@ class Judge:
                 told = {} if gamma is None else exact_values(self._policy, self._truth, gamma)
                 return Score(exact_return(self._policy, self._truth), told)
             stream = f"evaluation-at-{self._session.agent_steps}"
-            played = play(config, self._policy, config.run.eval_episodes, config.run.seed, stream, gamma)
+            played = play(config, self._policy, config.run.eval_episodes, config.run.seed, stream, gamma, stop)
             return Score(float(np.mean(played.returns)), played.values)
 
     def final(self) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from qladder.runners.config import Config, agent_entry, resolve
 from qladder.runners.evaluation import Policy, evaluate_policy
 from qladder.runners.progress import say
 from qladder.runners.run_folder import check_run, no_checkpoint
-from qladder.runners.segments import Segments, sha256
+from qladder.runners.segments import Segments
 
 
 def make_environment(config: Config, batched: bool, *, agent_steps: int = 0) -> ResumableEnv:
@@ -116,7 +116,7 @@ def restore(
     Raises:
         UserError: the checkpoint is good, but not of an agent like this one; none was made `at` those steps.
     """
-    for path, state in _good(folder, segments, replay=replay, at=at):
+    for path, state in good_checkpoints(folder, segments, replay=replay, at=at):
         try:
             if not replay:
                 state["agent"].pop("replay", None)
@@ -124,53 +124,23 @@ def restore(
             if type(state["run"]["agent_steps"]) is not int:
                 raise ValueError(f"agent steps {state['run']['agent_steps']!r}")
         except DAMAGED as error:
-            raise UserError(f"{path} is of other settings or another version of qladder: {_why(error)}") from error
+            raise UserError(f"{path} is of other settings or another version of qladder: {why(error)}") from error
         return path, state
     return None
 
 
-def begin_with(config: Config, agent: Agent) -> dict[str, Any] | None:
-    """Gives a fresh agent what the run `run.init_from` has learnt; what the manifest tells of it. None: it names none.
+def good_checkpoints(
+    folder: Path, segments: Segments | None = None, *, replay: bool = False, at: int | None = None
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The good checkpoints, newest first, and what they hold; of the others it is said that they are not.
 
-    Optimizer, replay, schedules and generators are those of a run at its start.
+    Without `replay` those in `kept/` are among them.
 
     Raises:
-        UserError: it is no run, holds no good checkpoint, or what it learnt is none for this agent.
+        UserError: there is none `at` so many agent steps.
     """
-    if not config.run.init_from:
-        return None
-    folder = Path(config.run.init_from.replace("{seed}", str(config.run.seed)))
-    asked = f"run.init_from = {config.run.init_from!r}"
-    names = getattr(agent, "learnt", ())
-    if not names:
-        raise UserError(f"{asked}: {config.agent_name} does not tell what of its state is `learnt`")
-    try:
-        check_run(folder)
-    except UserError as error:
-        raise UserError(f"{asked}: {error}") from error
-    for path, state in _good(folder, None, replay=False):
-        fresh, theirs = agent.state_dict(), state["agent"]
-        fresh.pop("replay", None)
-        try:
-            taken = {name: theirs[name] for name in names if name in fresh}
-            agent.load_state_dict({**fresh, **taken})
-        except DAMAGED as error:
-            raise UserError(
-                f"{asked}: what {path} holds is not for {config.agent_name} as set here: {_why(error)}"
-            ) from error
-        return {"checkpoint": path.name, "sha256": sha256(path / "manifest.json")}
-    raise no_checkpoint(folder)
-
-
-def _good(
-    folder: Path, segments: Segments | None, *, replay: bool, at: int | None = None
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The good checkpoints, newest first; of the others it is said that they are not."""
-    paths = checkpoint.checkpoints(folder)
-    if not paths and not replay:
-        paths = checkpoint.kept(folder)  # of a run that was pruned
+    paths = checkpoint.checkpoints(folder) if replay else checkpoint.with_kept(folder)
     if at is not None:
-        paths = [*checkpoint.checkpoints(folder), *checkpoint.kept(folder)]
         there = sorted({checkpoint.agent_steps_of(path) for path in paths})
         paths = [path for path in paths if checkpoint.agent_steps_of(path) == at]
         if not paths:
@@ -185,7 +155,7 @@ def _good(
         yield path, state
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
     """A line on what a state lacks or has too much of; of many such things the first."""
     if isinstance(error, KeyError):
         return f"it has no {error}"

@@ -37,12 +37,13 @@ def newest_state(
     if found is None and checkpoint.checkpoints(folder):
         raise UserError(f"{folder}: none of its checkpoints is good; --out or --name starts a run beside it")
     if found is None and (folder / "summary.json").exists() and checkpoint.kept(folder):
-        told = "its checkpoints were removed (qladder prune), so that it cannot be made longer"
+        told = "its checkpoints were removed (qladder prune), and nothing is left to go on from"
         raise UserError(f"--resume: {folder}: {told}; --init-from begins another run with its weights")
     if found is None:
         say(f"{folder} holds no checkpoint: starting afresh")
         return None
     path, state = found
+    state["run"].setdefault("begun_at", 0)  # a version that did not know of it began nothing anew twice
     try:
         _check(state)
         episodes.load_state_dict(state["episodes"])

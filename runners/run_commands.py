@@ -129,7 +129,7 @@ def prune(runs: Positional[list[Path]], /, *, dry_run: bool = False, json: Json 
 
     Args:
         runs: Run folders, or folders of them.
-        dry_run: Change nothing; say what would become free.
+        dry_run: Change nothing; say how much would be removed.
     """
     from qladder.runners.prune import prune as job
 
@@ -143,7 +143,7 @@ def prune(runs: Positional[list[Path]], /, *, dry_run: bool = False, json: Json 
             print(f"{run['bytes'] / 1e6:10,.1f} MB  {run['run']}")
         for run in result["left"]:
             print(f"{'left':>10}     {run['run']}: {run['reason']}")
-        print(f"{result['bytes'] / 1e6:10,.1f} MB {'would be' if dry_run else 'are'} free")
+        print(f"{result['bytes'] / 1e6:10,.1f} MB {'would be' if dry_run else 'were'} removed")
 
 
 def evaluate(

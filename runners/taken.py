@@ -12,6 +12,7 @@ from typing import Any
 from qladder.envs.errors import EnvironmentFaultError, HangError, UserError
 from qladder.runners import checkpoint
 from qladder.runners.arrays import DAMAGED
+from qladder.runners.begun_with import stamp
 from qladder.runners.config import Config, resolve
 from qladder.runners.cost import Cost
 from qladder.runners.judge import Judge
@@ -87,6 +88,7 @@ def take(
         session.agent_steps, session.updates = run.agent_steps, run.updates
         took = {"seconds": run.seconds, "cpu_seconds": run.cpu_seconds or 0.0, "joules": run.joules}
         manifest[TRAINED_IN] = {"run": os.path.relpath(trained, folder), **took, "drift": changed}
+        manifest |= {name: run.manifest[name] for name in ("init_from",) if name in run.manifest}
         open_folder(folder, resume=resume)
         reason, final = _evaluate(folder, resolved, session, run, manifest)
     finally:
@@ -127,7 +129,7 @@ def trained_runs(places: Iterable[Path]) -> dict[str, Path]:
                     continue
                 same = not drift(read_manifest(run.folder), {**run.manifest, **now})
                 config = run_config(run.folder)
-                if same and not _unknown(run, config) and checkpoint.checkpoints(run.folder):
+                if same and not _unknown(run, config) and checkpoint.with_kept(run.folder):
                     found.setdefault(training_hash(config), run.folder)
     return found
 
@@ -156,6 +158,12 @@ def _unknown(run: RunSummary, config: Config) -> list[str]:
         found.append("it was once resumed otherwise than it would have gone on")
     if own_modules(config.table()):
         found.append("it runs code of yours, which may have changed")
+    if config.run.init_from:
+        try:
+            same = stamp(config) == run.manifest.get("init_from")
+        except UserError:
+            same = False
+        found += [] if same else [f"{config.run.init_from}, which it began with, is not what it was"]
     return found
 
 

@@ -13,13 +13,14 @@ import numpy as np
 from qladder.envs.errors import EnvironmentFaultError, HangError, StorageError, UserError
 from qladder.runners import checkpoint
 from qladder.runners.alarms import Alarms
+from qladder.runners.begun_with import begin_with
 from qladder.runners.board import settings_event
 from qladder.runners.config import Config, resolve
 from qladder.runners.cost import Cost
 from qladder.runners.due import Due
 from qladder.runners.judge import Judge
 from qladder.runners.likeness import finished
-from qladder.runners.loading import begin_with, flushed_denormals, set_up_torch, torch_threads
+from qladder.runners.loading import flushed_denormals, set_up_torch, torch_threads
 from qladder.runners.lock import RunLock
 from qladder.runners.loop import interact
 from qladder.runners.memory import resident
@@ -210,8 +211,8 @@ class _Run:
             self._log: run.log_every,
             **({self._health: run.health_every} if run.health_every else {}),
             self._evaluate: eval_every,
+            **({self._keep: run.keep_every} if run.keep_every else {}),  # a resume does not do it anew once it is saved
             self._save: run.checkpoint_every or max(run.steps // 4, 1),
-            **({self._keep: run.keep_every} if run.keep_every else {}),
         }
         if self._config.replay is not None and run.checkpoint_replay:
             every[self._spool] = SPOOL_EVERY
@@ -219,8 +220,7 @@ class _Run:
         end = run.steps if until is None else min(until, run.steps)
         pause = min(due.next, end)
         episodes, limit = session.episodes, run.episodes
-        scored = self._curve[-1]["agent_steps"] if self._curve else 0
-        if session.agent_steps // eval_every > scored // eval_every:
+        if self._was_due(eval_every):
             self._evaluate()  # a stop had ended it
             if stop.signal is not None:
                 return stop.reason
@@ -249,6 +249,12 @@ class _Run:
                 if moment.agent_steps >= end:
                     return "stopped"
         raise AssertionError("the loop has no end of its own")
+
+    def _was_due(self, every: int) -> bool:
+        """Whether an evaluation was due just where the run is, and there is none."""
+        now = self._session.agent_steps
+        scored = self._curve[-1]["agent_steps"] if self._curve else 0
+        return scored < now and now // every > (now - self._session.env.spec.num_envs) // every
 
     @property
     def _seconds(self) -> float:
@@ -284,8 +290,8 @@ class _Run:
 
     def _evaluate(self) -> None:
         before, score = self._judge.seconds, None
-        with suppress(StoppedError), self._stop.at_once():  # --resume does it anew
-            score = self._judge.on_the_way()
+        with suppress(StoppedError):  # --resume does it anew
+            score = self._judge.on_the_way(self._stop)
         self._logged_at += self._judge.seconds - before
         if score is not None:
             self._add_to_curve(*score)

@@ -83,7 +83,7 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
         repeated = json.loads((again / "manifest.json").read_text(encoding="utf-8"))
         changed = drift(made, repeated)
         if begin is None and made.get("init_from") != repeated.get("init_from"):
-            changed.append(f"{config.run.init_from} was at {made['init_from']['checkpoint']} and is elsewhere now")
+            changed.append(f"{config.run.init_from}, which it began with, is not what it was")
     compared = {"from": start, "to": end, "measurements": len(records), "evaluations_of_one": len(alone)}
     return {"identical": not differing, "compared": {**compared, "differing": differing[:5], "drift": changed}}
 

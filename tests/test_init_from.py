@@ -13,10 +13,13 @@ from killing import DEEP, SEQUENCES, SMALL, Killed, go, same
 from qladder.agents.agent import Agent
 from qladder.envs.errors import UserError
 from qladder.runners import checkpoint, train
+from qladder.runners.begun_with import begin_with
 from qladder.runners.config import resolve
 from qladder.runners.likeness import settings_hash
-from qladder.runners.loading import begin_with, make_agent, make_environment
+from qladder.runners.loading import make_agent, make_environment
+from qladder.runners.prune import prune
 from qladder.runners.settings import Table, merge
+from qladder.runners.taken import take, trained_runs
 from qladder.runners.verify import verify
 
 SHORT: Table = {"run": {"steps": 600, "eval_every": 600, "eval_episodes": 1}}
@@ -73,12 +76,18 @@ def test_such_a_run_is_resumed_without_the_other(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"first is not a run folder"):
         verify(tmp_path / "run", from_start=True)
     shutil.move(tmp_path / "away", tmp_path / "first")
+    prune([tmp_path / "first"])
     assert verify(tmp_path / "run", from_start=True)["identical"]
-    longer = merge(DEEPER, {"run": {"steps": 700}})
-    train("dqn", "CartPole-v1", settings=longer, out=tmp_path, name="first", resume=True)
+    result = take(tmp_path / "run", out=tmp_path / "others", name="taken")
+    assert json.loads(Path(result["run"], "manifest.json").read_text(encoding="utf-8"))["init_from"] == began
+    shutil.rmtree(tmp_path / "first")
+    train("dqn", "CartPole-v1", settings=merge(DEEPER, {"run": {"steps": 700}}), out=tmp_path, name="first")
     told = verify(tmp_path / "run", from_start=True)
     assert not told["identical"]
-    assert told["compared"]["drift"] == [f"{tmp_path / 'first'} was at step-000000000600 and is elsewhere now"]
+    assert told["compared"]["drift"] == [f"{tmp_path / 'first'}, which it began with, is not what it was"]
+    with pytest.raises(UserError, match=r"first, which it began with, is not what it was"):
+        take(tmp_path / "run", out=tmp_path, name="taken")
+    assert list(trained_runs([tmp_path]).values()) == [tmp_path / "first"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from killing import DEEP, SMALL, Killed, go, same
@@ -50,6 +51,24 @@ def test_those_of_a_time_that_did_not_count_go(tmp_path: Path) -> None:
     go(tmp_path, "dqn", "CartPole-v1", often, resume=True)
     after = {path: os.stat(path).st_mtime_ns for path in checkpoint.kept(run)}
     assert steps([path for path in before if after[path] != before[path]]) == [520, 480]
+
+
+def test_what_is_due_with_a_checkpoint_is_kept_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies between the two does both anew."""
+    together = merge(KEEPING, {"run": {"checkpoint_every": 300}})
+    keep = checkpoint.keep
+
+    def dies(run: Path, agent_steps: int, state: Any) -> Path:
+        if agent_steps == 600:
+            raise Killed
+        return keep(run, agent_steps, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "keep", dies)
+        with pytest.raises(Killed):
+            go(tmp_path, "dqn", "CartPole-v1", together)
+    go(tmp_path, "dqn", "CartPole-v1", together, resume=True)
+    assert steps(checkpoint.kept(tmp_path / "run")) == [1_200, 900, 600, 300]
 
 
 def test_where_nothing_is_kept_nothing_stays(tmp_path: Path) -> None:

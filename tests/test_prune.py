@@ -17,7 +17,7 @@ from qladder.runners.loading import run_config
 from qladder.runners.lock import RunLock
 from qladder.runners.prune import prune
 from qladder.runners.settings import merge
-from qladder.runners.taken import take
+from qladder.runners.taken import take, trained_runs
 
 SETTINGS = merge(SMALL, DEEP)
 
@@ -57,6 +57,35 @@ def test_a_pruned_run_is_what_it_was_but_for_its_replay(run: Path, tmp_path: Pat
     train("dqn", "CartPole-v1", settings=begins, out=tmp_path, name="begun")
 
 
+@pytest.mark.parametrize("went", ["half of the newest", "all but the segments"])
+def test_a_prune_that_was_killed_is_gone_on_with(
+    went: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(place: Path) -> None:
+        newest, older = sorted(place.glob("step-*"), reverse=True)
+        (newest / "state.json").unlink()
+        if went == "all but the segments":
+            remove(newest)
+            remove(older)
+        raise KeyboardInterrupt
+
+    score, remove = evaluate(run), shutil.rmtree
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prune([tmp_path])
+    assert evaluate(run) == score
+    assert prune([tmp_path])["runs"][0]["run"] == str(run)
+    assert evaluate(run) == score
+    assert sorted(path.name for path in run.iterdir() if path.is_dir()) == ["kept"]
+
+
+def test_weights_of_pruned_runs_are_offered_to_suites(run: Path, tmp_path: Path) -> None:
+    before = trained_runs([tmp_path])
+    prune([tmp_path])
+    assert before == trained_runs([tmp_path]) != {}
+
+
 def test_runs_that_are_not_finished_or_not_whole_are_left(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         go(tmp_path / "killed", "dqn", "CartPole-v1", SETTINGS, kill_at=700)
@@ -66,6 +95,9 @@ def test_runs_that_are_not_finished_or_not_whole_are_left(tmp_path: Path) -> Non
     (checkpoint.checkpoints(tmp_path / "damaged")[0] / "state.json").write_text("{}")
     shutil.rmtree(checkpoint.checkpoints(tmp_path / "early")[0])
     (tmp_path / "linked" / "kept").symlink_to(tmp_path / "early")
+    shutil.copytree(run, tmp_path / "no-lock")
+    (tmp_path / "no-lock" / ".lock").unlink()
+    (tmp_path / "no-lock" / ".lock").mkdir()
     before = snapshot(tmp_path)
     with RunLock(run):
         told = prune([tmp_path])
@@ -77,6 +109,7 @@ def test_runs_that_are_not_finished_or_not_whole_are_left(tmp_path: Path) -> Non
         ("damaged", "step-000000001200"),
         ("early", "holds no checkpoint of its end"),
         ("linked", "is a link"),
+        ("no-lock", "Is a directory"),
     ):
         assert reason in reasons.pop(Path(folder))
     assert (reasons, told["runs"]) == ({}, [])
@@ -84,7 +117,7 @@ def test_runs_that_are_not_finished_or_not_whole_are_left(tmp_path: Path) -> Non
 
 def test_the_command_says_what_became_free(run: Path, tmp_path: Path) -> None:
     done = qladder("prune", "run", "--dry-run", cwd=tmp_path)
-    assert (done.returncode, done.stdout.splitlines()[-1].split(" MB ")[1]) == (0, "would be free")
+    assert (done.returncode, done.stdout.splitlines()[-1].split(" MB ")[1]) == (0, "would be removed")
     assert (run / "checkpoints").exists()
     assert "MB  run\n" in qladder("prune", "run", cwd=tmp_path).stdout
     assert not (run / "checkpoints").exists()

@@ -165,6 +165,30 @@ def test_new_episodes_are_gone_on_with_too(tmp_path: Path, monkeypatch: pytest.M
     check_same(tmp_path / "other" / "run", tmp_path / "run")
 
 
+def test_a_resume_adds_no_evaluation_where_none_was_due(tmp_path: Path) -> None:
+    """By training returns there is none while no episode has ended: MountainCar's first ones last 200 steps."""
+    run = {"steps": 900, "eval_every": 150, "checkpoint_every": 250}
+    settings = merge(SMALL, {"run": run, "env": {"protocol": "cleanrl"}})
+    go(tmp_path / "whole", "q-learning", "MountainCar-v0", settings)
+    with pytest.raises(Killed):
+        go(tmp_path / "cut", "q-learning", "MountainCar-v0", settings, kill_at=270)
+    go(tmp_path / "cut", "q-learning", "MountainCar-v0", settings, resume=True)
+    check_same(tmp_path / "whole" / "run", tmp_path / "cut" / "run")
+
+
+def test_a_run_of_a_version_that_began_nothing_anew_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, kill_at=700)
+    newest = checkpoint.checkpoints(tmp_path / "run")[0]
+    state = checkpoint.load(newest)
+    del state["run"]["begun_at"]
+    shutil.rmtree(newest)
+    checkpoint.save(tmp_path / "run", 600, state)
+    go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
+    go(tmp_path / "whole", "q-learning", "CliffWalking-v1", SMALL)
+    check_same(tmp_path / "whole" / "run", tmp_path / "run")
+
+
 def test_a_run_is_saved_every_so_many_minutes_too(tmp_path: Path) -> None:
     seldom = {"run": {"checkpoint_every": 10_000, "checkpoint_minutes": 0}}
     go(tmp_path / "whole", "q-learning", "CliffWalking-v1", merge(SMALL, seldom))
