@@ -42,10 +42,11 @@ def prune(paths: Iterable[Path | str], *, dry_run: bool = False) -> dict[str, An
         try:
             with contextlib.nullcontext() if dry_run else RunLock(run.folder):
                 removed = _pruned(run.folder, places, dry_run)
+            runs.append({"run": str(run.folder), "bytes": removed})
         except (UserError, StorageError) as error:
             left.append({"run": str(run.folder), "reason": str(error).removeprefix(f"{run.folder}: ")})
-            continue
-        runs.append({"run": str(run.folder), "bytes": removed})
+        except OSError as error:
+            left.append({"run": str(run.folder), "reason": f"{error.filename}: {error.strerror}"})
     return {"runs": runs, "bytes": sum(run["bytes"] for run in runs), "left": left}
 
 
@@ -60,19 +61,12 @@ def _pruned(folder: Path, places: list[Path], dry_run: bool) -> int:
         weights = _final(run)
         if not dry_run:
             _check(checkpoint.keep(folder, run.agent_steps, weights))  # before anything is removed
-            _removed(folder / GOING)
+            if (folder / GOING) in places:
+                shutil.rmtree(folder / GOING)
             (folder / "checkpoints").rename(folder / GOING)  # at once, so that nobody meets a part of them
     if not dry_run:
-        _removed(folder / GOING)
+        shutil.rmtree(folder / GOING)
     return size
-
-
-def _removed(place: Path) -> None:
-    try:
-        if place.exists():
-            shutil.rmtree(place)
-    except OSError as error:
-        raise StorageError(f"{error.filename or place} cannot be removed: {error.strerror or error}") from error
 
 
 def _check(path: Path) -> dict[str, Any]:
