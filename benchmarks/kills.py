@@ -121,13 +121,14 @@ def torture(name: str, kills: int, rng: np.random.Generator) -> Row:
             while status is None:
                 more = made < kills
                 before = checkpoint.checkpoints(cut / "run")[:1]
+                finished = (cut / "run" / "summary.json").exists()  # killed when all was done: it is left as it is
                 after = rng.uniform(0, span) if more else None
                 status = start([*words, "--out", str(cut), "--resume"], cut, after, ends[1])
                 made += status is None
                 in_training += status is None and (cut / "run" / "metrics.jsonl").is_file()
                 lost += bool(before) and not checkpoint.checkpoints(cut / "run")
             runs += 1
-            if status == 0 and before and resumed_at(cut / "run") != before[0].name:
+            if status == 0 and before and not finished and resumed_at(cut / "run") != before[0].name:
                 lost += 1  # it began elsewhere than at its newest checkpoint
             if status != 0:
                 lost += 1

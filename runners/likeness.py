@@ -54,6 +54,7 @@ def finished(path: Path, config: Config) -> dict[str, Any] | None:
         summary: dict[str, Any] = json.loads((path / "summary.json").read_text(encoding="utf-8"))
         good = (
             summary["exit_reason"] == "finished"
+            and summary["steps"] == config.run.steps
             and summary["protocol"]["hash"] == config.protocol.hash
             and has_settings(path, config)
         )
