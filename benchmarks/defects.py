@@ -126,7 +126,7 @@ def main() -> None:
     known = [fault for fault in load() if fault.file in FILES and fault.name in gate]
     chosen = sorted(np.random.default_rng(0).choice(len(known), min(arguments.faults, len(known)), replace=False))
     faults = [known[i] for i in chosen]
-    report = _begun(arguments.json, f"python benchmarks/defects.py --faults {arguments.faults} --jobs {arguments.jobs}")
+    report = _begun(arguments.json, f"python benchmarks/defects.py --faults {arguments.faults}")
     with tempfile.TemporaryDirectory(prefix="qladder-defects-") as folder:
         template = Path(folder) / "tree"
         copy_tree(template)
