@@ -169,12 +169,17 @@ def same(found: Any, given: Any) -> bool:
     return type(found) is type(given) and found == given
 
 
+def held() -> int:
+    """Bytes of address space that this process has already, of tests before this one: much, once torch has run."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
 def in_process(attempts: int, seed: int) -> dict[str, list[list[str]]]:
     """The command lines of so many attempts by what they came to; the same for every seed."""
     rng, found = Random(seed), collections.defaultdict(list)
     before = resource.getrlimit(resource.RLIMIT_AS)
     handler = signal.signal(signal.SIGALRM, _too_long)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (held() + MEMORY, before[1]))
     try:
         for _ in range(attempts):
             words = command_line(rng)
