@@ -19,7 +19,7 @@ from qladder.runners.config import Config
 from qladder.runners.loop import clip
 from qladder.runners.scales import scale
 from qladder.runners.stats import iqm, mean_interval
-from qladder.runners.stop import Stop, StoppedError
+from qladder.runners.stop import Stop
 
 MOST_ENVS = 20  # played side by side by agents that take arrays; part of what makes an evaluation repeatable
 
@@ -161,8 +161,8 @@ def play(
         share = [episodes // num_envs + (i < episodes % num_envs) for i in range(num_envs)]
         left = episodes
         while left:
-            if stop is not None and stop.signal is not None:
-                raise StoppedError(stop.reason)
+            if stop is not None:
+                stop.check()
             obs, reward, discount, last, _ = env.step(policy.act(obs, first))
             first = last
             running += reward

@@ -30,13 +30,17 @@ class Stop:
         """`interrupted` or `terminated`."""
         return "interrupted" if self.signal == signal.SIGINT else "terminated"
 
+    def check(self) -> None:
+        """StoppedError where a stop was noted."""
+        if self.signal is not None:
+            raise StoppedError(self.reason)
+
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Within, a stop raises `StoppedError`, also one that was noted before."""
         self._at_once = True
         try:
-            if self.signal is not None:
-                raise StoppedError(self.reason)
+            self.check()
             yield
         finally:
             self._at_once = False

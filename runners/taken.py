@@ -88,7 +88,8 @@ def take(
         session.agent_steps, session.updates = run.agent_steps, run.updates
         took = {"seconds": run.seconds, "cpu_seconds": run.cpu_seconds or 0.0, "joules": run.joules}
         manifest[TRAINED_IN] = {"run": os.path.relpath(trained, folder), **took, "drift": changed}
-        manifest |= {name: run.manifest[name] for name in ("init_from",) if name in run.manifest}
+        if "init_from" in run.manifest:
+            manifest["init_from"] = run.manifest["init_from"]
         open_folder(folder, resume=resume)
         reason, final = _evaluate(folder, resolved, session, run, manifest)
     finally:
