@@ -221,24 +221,27 @@ def evaluate_policy(
 ) -> dict[str, Any]:
     """A run's evaluation, as `summary.json` and `qladder evaluate --json` give it.
 
-    `mean` is the exact return where the model is known, the agent has no memory and `episodes` is None, else the mean
-    of the played ones.
+    `mean` is the exact return, and its 95 % `interval` has no width, where the model is known, the agent has no memory
+    and `episodes` is None; else both are of the played episodes, as `iqm` and `returns` always are.
     """
     known = truth(config)
     count = config.protocol.evaluation.episodes if episodes is None else episodes
     seed = config.run.seed if seed is None else seed
     returns = play(config, policy, count, seed, "evaluation").returns
     exact = None if known is None or policy.recurrent else exact_return(policy, known)
-    mean = exact if exact is not None and episodes is None else float(np.mean(returns))
-    return {**_told(config, mean, returns, known, agent_steps), "kind": "evaluation", "exact": exact}
+    told = {**_told(config, returns, known, agent_steps), "kind": "evaluation", "exact": exact}
+    if exact is not None and episodes is None:
+        told |= {"mean": exact, "interval": [exact, exact]}
+    return told
 
 
 def training_score(config: Config, returns: list[float], known: Truth | None, *, agent_steps: int) -> dict[str, Any]:
     """As `evaluate_policy`, of the last returns of training, where the protocol takes them for the score."""
-    return {**_told(config, float(np.mean(returns)), returns, known, agent_steps), "kind": "training", "exact": None}
+    return {**_told(config, returns, known, agent_steps), "kind": "training", "exact": None}
 
 
-def _told(config: Config, mean: float, returns: list[float], known: Truth | None, agent_steps: int) -> dict[str, Any]:
+def _told(config: Config, returns: list[float], known: Truth | None, agent_steps: int) -> dict[str, Any]:
+    mean = float(np.mean(returns))
     return {
         "mean": mean,
         "iqm": iqm(returns),

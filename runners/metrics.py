@@ -34,8 +34,8 @@ class Metrics:
 
     def __init__(self, folder: Path, *, keep_until: int | None = None, mark: Mapping[str, Any] | None = None) -> None:
         path = folder / "metrics.jsonl"
-        self._resumed_at = keep_until
-        self._there = _cut(path, keep_until, mark) if keep_until is not None and path.exists() else set()
+        if keep_until is not None and path.exists():
+            _cut(path, keep_until, mark)
         written = path.read_bytes() if path.exists() else b""
         self._digest, self._bytes = hashlib.sha256(written), len(written)
         self._file = path.open("ab")
@@ -53,8 +53,6 @@ class Metrics:
         """
         plain = {tag: float(value) for tag, value in values.items()}
         record = {**clocks._asdict(), "episodes": episodes, **plain}
-        if clocks.agent_steps == self._resumed_at and self._there.issuperset(plain):
-            return record  # it was measured before the run was resumed
         line = json.dumps(record).encode() + b"\n"
         try:
             self._file.write(line)
@@ -130,8 +128,8 @@ def _seconds_in(path: Path) -> str:
     return path.name.removeprefix(f"{EVENTS}.").partition(".")[0]
 
 
-def _cut(path: Path, agent_steps: int, mark: Mapping[str, Any] | None) -> set[str]:
-    """Drops records later than `agent_steps`, and a torn last line; the fields that were measured at just that step."""
+def _cut(path: Path, agent_steps: int, mark: Mapping[str, Any] | None) -> None:
+    """Drops records later than `agent_steps`, and a torn last line."""
     written = path.read_bytes()
     if mark is not None and hashlib.sha256(written[: mark["bytes"]]).hexdigest() != mark["sha256"]:
         raise UserError(
@@ -139,7 +137,6 @@ def _cut(path: Path, agent_steps: int, mark: Mapping[str, Any] | None) -> set[st
             f"{agent_steps:,} agent steps was made; put them back, or move the file away to go on without it"
         )
     kept = []
-    there: set[str] = set()
     for line in written.decode(errors="replace").splitlines():
         try:
             record = json.loads(line)
@@ -147,7 +144,4 @@ def _cut(path: Path, agent_steps: int, mark: Mapping[str, Any] | None) -> set[st
             break
         if record["agent_steps"] <= agent_steps:
             kept.append(line + "\n")
-        if record["agent_steps"] == agent_steps:
-            there.update(record)
     write_text(path, "".join(kept))
-    return there

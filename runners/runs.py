@@ -44,8 +44,8 @@ class FinalEvaluation:
     """The evaluation of a run's final weights; its `mean` is the run's score."""
 
     mean: Finite
-    iqm: Finite
-    interval: tuple[Finite | None, Finite | None]  # of the mean over episodes
+    iqm: Finite  # of `returns`
+    interval: tuple[Finite | None, Finite | None]  # of the mean over episodes; without width where that is exact
     returns: tuple[Finite, ...]
     episodes: int
     protocol: str

@@ -71,14 +71,6 @@ def test_what_came_after_the_checkpoint_is_measured_again(torn: str, tmp_path: P
     agree(tmp_path)
 
 
-def test_what_was_measured_at_the_checkpoint_is_not_measured_again(tmp_path: Path) -> None:
-    write(tmp_path, (10, {"eval/return": 3, "time/seconds": 1}))
-    write(tmp_path, (10, {"eval/return": 3, "time/seconds": 2}), (10, {"a": 1}), keep_until=10)
-    assert [r.get("eval/return") for r in lines(tmp_path)] == [3, None]
-    assert lines(tmp_path)[0]["time/seconds"] == 1
-    agree(tmp_path)
-
-
 def test_a_run_that_starts_afresh_has_no_past(tmp_path: Path) -> None:
     write(tmp_path, (10, {"a": 1}), (20, {"a": 2}))
     write(tmp_path, (10, {"a": 3}), keep_until=0)

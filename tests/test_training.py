@@ -355,9 +355,11 @@ def test_a_table_on_the_frozen_lake_meets_the_truth(tmp_path: Path) -> None:
     exact, best = result["evaluation"]["mean"], solve("FrozenLake-v1")
     assert 0.735 <= exact <= best["optimal_return_in_limit"] + 1e-9
     assert result["evaluation"]["exact"] == exact
+    assert result["evaluation"]["interval"] == [exact, exact]
     assert best["optimal_return"] == pytest.approx(14 / 17)
     played = evaluate(result["run"], episodes=2000)
     assert played["mean"] == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 2000) ** 0.5)
+    assert played["interval"][0] < played["mean"] < played["interval"][1]
     assert len(played["returns"]) == played["episodes"] == 2000
 
 
