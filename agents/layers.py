@@ -75,8 +75,11 @@ class Centre(nn.Module):
         return self._mean if self.image is None else self.image
 
     def see(self, pictures: Tensor) -> None:
-        """Takes the image, where there is one, from these; rounded, so that differences stay whole numbers."""
-        if self.image is not None:
+        """Takes the image from these, where there is to be one and none came with the weights.
+
+        It is rounded, so that differences stay whole numbers.
+        """
+        if self.image is not None and bool((self.image == self._mean).all()):
             self.image.copy_(pictures.float().mean(0).round_())
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from qladder.agents.values import Target, make_values, midpoints
 class Learned(NamedTuple):
     """What an update computed; in a graph, until the next one."""
 
-    loss: Tensor  # mean over the batch, weighted
+    loss: Tensor  # [] mean over the batch, weighted
     q: Tensor  # [B, A]
     td: Tensor  # [B]
     target: Tensor  # [B, K]

@@ -29,7 +29,7 @@ class Fitted(NamedTuple):
 
     target: Tensor  # [B]
     td: Tensor  # [B]
-    loss: Tensor
+    loss: Tensor  # []
 
 
 class PQN:

@@ -28,10 +28,11 @@ from qladder.replay.sequences import SequenceConfig, SequenceReplay, Sequences
 class Learned(NamedTuple):
     """What an update computed of the steps that it learnt from."""
 
-    loss: Tensor  # mean over all steps of the batch, weighted
-    q: Tensor  # [K, B, A]
-    td: Tensor  # [K, B] 0 where there is no step
+    loss: Tensor  # [] mean over all steps of the batch, weighted
+    q: Tensor  # [K, B, A], of rescaled returns where `rescale` is set, as td and target are
+    td: Tensor  # [K, B], 0 where there is no step
     target: Tensor  # [K, B]
+    steps: Tensor  # bool [K, B], where there is one
 
     @property
     def ranges(self) -> dict[str, Tensor]:
@@ -96,11 +97,7 @@ class R2D2:
     def learn(self, k: int) -> Metrics:
         for _ in range(k):
             learned = self._update()
-        return {
-            "loss/td": learned.loss.detach(),
-            "q/mean": learned.q.mean(),
-            "q/td_error": learned.td.abs().mean(),
-        }
+        return self._metrics(learned)
 
     def probe(self) -> None:
         """Whether its update is one, on dummy sequences; changes nothing. FaultyUpdateError where it is none."""
@@ -113,10 +110,10 @@ class R2D2:
         if not self._updates or not len(self._replay):  # a resume may begin without it
             return {}
         batch = self._replay.peek(BATCH // self._length + 1)
-        steps = self._tensor(batch.mask) > 0
-        if not steps.any():
+        if not (batch.mask > 0).any():
             return {}
         learned = self._loss(batch)
+        steps = learned.steps
         check_finite(learned.loss, self._updates, learned.ranges)
         obs, learnt = self._tensor(batch.obs), slice(self._burn_in, self._length)
         with torch.no_grad():
@@ -167,6 +164,14 @@ class R2D2:
         carried.state = after.cpu().numpy()
         return q[0].cpu().numpy(), before
 
+    def _metrics(self, learned: Learned) -> Metrics:
+        """Over the steps that there are; errors on the scale that is learnt, values on that of returns."""
+        return {
+            "loss/td": learned.loss.detach(),
+            "q/mean": _mean(self._unscaled(learned.q[learned.steps])),
+            "q/td_error": _mean(learned.td[learned.steps].abs()),
+        }
+
     def _update(self) -> Learned:
         set_rate(self._optimizer, self._config.learning_rate(self.clocks))
         batch = self._replay.sample(self._batch_size, self._config.importance(self.clocks))
@@ -195,7 +200,7 @@ class R2D2:
         loss, td = loss.view_as(mask), td.detach().view_as(mask) * mask
         steps = mask.sum().clamp_min(1)
         mean_loss = (weight * mask * loss).sum() / steps
-        return Learned(mean_loss, q.detach(), td, target.view_as(mask))
+        return Learned(mean_loss, q.detach(), td, target.view_as(mask), mask > 0)
 
     def _unroll(self, obs: Tensor, state: Tensor, reset: Any) -> tuple[Tensor, Tensor]:
         """The online network's values `[K, B, A]` of the steps that are learnt from, and the state after them."""
@@ -237,3 +242,8 @@ class R2D2:
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, device=self._device)
+
+
+def _mean(some: Tensor) -> Tensor:
+    """The mean `[]`; 0 of nothing, as in a batch that holds only ends of episodes."""
+    return some.sum() / max(some.numel(), 1)

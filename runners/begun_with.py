@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qladder.agents.agent import Agent
-from qladder.envs.errors import UserError
+from qladder.envs.errors import UserError, out_of_memory
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.checkpoint import fingerprint
 from qladder.runners.config import Config
@@ -33,6 +33,8 @@ def begin_with(config: Config, agent: Agent) -> dict[str, Any] | None:
         taken = {name: theirs[name] for name in names if name in fresh}
         agent.load_state_dict({**fresh, **taken})
     except DAMAGED as error:
+        if out_of_memory(error):
+            raise
         told = f"what {path} holds is not for {config.agent_name} as set here"
         raise UserError(f"{_asked(config)}: {told}: {why(error)}") from error
     return _stamp(path, theirs, names)

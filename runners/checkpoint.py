@@ -89,12 +89,13 @@ def spool(run: Path, state: Mapping[str, Any], segments: Segments) -> None:
 def _drop_old(run: Path, segments: Segments) -> None:
     """Removes all but the newest two checkpoints, and the segments that these do not refer to.
 
-    What cannot be removed, as a file that somebody reads over a network, is told of and tried again after the next one.
+    What cannot be removed, as a file that somebody reads over a network, or not be read, so that nobody knows what it
+    refers to, is told of and tried again after the next one.
     """
-    for old in checkpoints(run)[KEEP:]:
-        with _tried(old):
-            shutil.rmtree(old)
     with _tried(run):
+        for old in checkpoints(run)[KEEP:]:
+            with _tried(old):
+                shutil.rmtree(old)
         segments.drop_but({file for path in checkpoints(run) for file in segments_of(path)})
 
 
@@ -103,7 +104,7 @@ def _tried(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        say(f"{error.filename or path} cannot be removed: {error.strerror or error}")
+        say(f"{error.filename or path}: {error.strerror or error}; what is old there stays for now")
 
 
 class _Files:
@@ -134,10 +135,14 @@ def seal(digests: Mapping[str, str], segments: Mapping[str, str]) -> str:
 
 
 def segments_of(checkpoint: Path) -> dict[str, str]:
-    """File names and hashes of the segments that a checkpoint refers to; none where its manifest cannot be read."""
+    """File names and hashes of the segments that a checkpoint refers to; none where its manifest is damaged.
+
+    Raises:
+        OSError: it is there and cannot be read, so that nobody knows what it refers to.
+    """
     try:
         return dict(_read_json(checkpoint / "manifest.json")["segments"])
-    except (OSError, *DAMAGED):
+    except DAMAGED:
         return {}
 
 

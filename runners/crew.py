@@ -241,7 +241,8 @@ def _start(job: Job, claim: int, trained: Path | None) -> subprocess.Popen[bytes
     if job.folder.exists():
         command.append("--resume")
         if trained is None and took_weights(job.folder):  # and was killed; now it trains
-            (job.folder / "manifest.json").unlink()
+            for name in ("summary.json", "manifest.json"):
+                (job.folder / name).unlink(missing_ok=True)
     if trained is not None:
         command.append(f"--trained-in={trained}")
     with job.place(".log").open("w", encoding="utf-8") as output:

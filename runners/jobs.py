@@ -34,11 +34,11 @@ class Job:
 
     @property
     def may_take(self) -> bool:
-        """Whether it may do with another's weights: it has not begun to train, and its score is not that of training.
+        """Whether it may do with another's weights: it has none of its own, and its score is not that of training.
 
         Code of the user's own may have changed since those were trained.
         """
-        return self._scored_alike and not any(self.folder.glob("checkpoints/step-*"))
+        return self._scored_alike and not any(self.folder.glob("*/step-*"))
 
     @cached_property
     def _scored_alike(self) -> bool:

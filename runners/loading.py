@@ -124,6 +124,8 @@ def restore(
             if type(state["run"]["agent_steps"]) is not int:
                 raise ValueError(f"agent steps {state['run']['agent_steps']!r}")
         except DAMAGED as error:
+            if out_of_memory(error):
+                raise
             raise UserError(f"{path} is of other settings or another version of qladder: {why(error)}") from error
         return path, state
     return None

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from qladder.agents.schedules import Clocks
 from qladder.envs.errors import StorageError, UserError
+from qladder.runners.progress import say
 from qladder.runners.run_folder import write_text
 
 EVENTS = "events.out.tfevents"  # how the names of TensorBoard's files begin
@@ -101,7 +101,7 @@ class Metrics:
 
     def _lost_board(self, error: OSError) -> None:
         self._board = None
-        print(f"TensorBoard file: {error}; training goes on, metrics.jsonl has everything", file=sys.stderr)
+        say(f"TensorBoard file: {error}; training goes on, metrics.jsonl has everything")
 
 
 def _event_writer(folder: Path, resumed_at: int | None) -> Any:

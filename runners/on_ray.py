@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import UserError
 from qladder.runners.crew import Crew
 from qladder.runners.extras import install
-from qladder.runners.jobs import Job, write_settings
+from qladder.runners.jobs import Job
 from qladder.runners.progress import say
 from qladder.runners.stop import Stop, StoppedError
-from qladder.runners.suite_file import Task
 
 NEEDED = (2, 54)
 LOST = 3
@@ -69,15 +69,11 @@ class RayCrew:
         task = ray.remote(work).options(
             num_cpus=1, memory=self._memory.get(job.number, 0), max_retries=LOST, name=job.folder.name
         )
-        return task.remote(str(write_settings(job).resolve()), str(job.folder.resolve()), self._retries)
+        return task.remote(replace(job, folder=job.folder.resolve()), self._retries)
 
 
-def work(settings: str, folder: str, retries: int) -> str | None:
-    """One run, in a Ray worker, from the file of its settings: why it failed, or None."""
-    from qladder.runners.config import resolve
-
-    config = resolve(None, None, {}, Path(settings))
-    job = Job(Task(config.agent_name, config.env.id), 1, config.run.seed, config, Path(folder))
+def work(job: Job, retries: int) -> str | None:
+    """One run, in a Ray worker: why it failed, or None."""
     try:
         failed = Crew(1, {}, None, retries=retries, progress=False).run([job])
     except StoppedError as stopped:

@@ -23,9 +23,9 @@ from qladder.runners.keys import Keys, keys_of
 from qladder.runners.lock import RunLock
 from qladder.runners.metrics import Metrics
 from qladder.runners.progress import say
-from qladder.runners.run_folder import curve_point, identity, open_folder, write_config, write_json, write_summary
+from qladder.runners.record import Record
+from qladder.runners.run_folder import curve_point, folder_of, identity, open_folder, write_config, write_summary
 from qladder.runners.settings import merge
-from qladder.runners.training import folder_of
 from qladder.runners.watch import HARDWARE_RATE, Picture, camera_of, drawing_errors, has_display
 
 AGENT = "qladder.runners.person:Person"
@@ -91,8 +91,8 @@ def play_by_hand(
         game = _Game(config, camera, keys_of(config.env.id, spec.num_actions, config.protocol), rate or steps_a_second)
         with contextlib.closing(_Window(config.env.id)) as window:
             open_folder(folder, resume=False)
-            with RunLock(folder):
-                return game.play(folder, window, 60 * minutes)
+            with RunLock(folder) as lock:
+                return game.play(folder, window, 60 * minutes, lock)
 
 
 class _Game:
@@ -105,19 +105,20 @@ class _Game:
         self._returns: list[float] = []
         self._curve: list[dict[str, Any]] = []
 
-    def play(self, folder: Path, window: _Window, seconds: float) -> dict[str, Any]:
+    def play(self, folder: Path, window: _Window, seconds: float, lock: RunLock) -> dict[str, Any]:
         """Writes the folder; what `qladder play --json` prints."""
-        config = self._config
-        manifest = identity(config, "cpu", 1, None)
-        write_config(folder, config)
-        write_json(folder / "manifest.json", manifest)
-        metrics = Metrics(folder)
-        metrics.describe(settings_event(config))
-        say(f"{self._keys.told}; escape ends")
-        began = time.monotonic()
-        with contextlib.closing(metrics), contextlib.suppress(KeyboardInterrupt):  # as good an end as any
-            self._go_on(window, metrics, began, seconds)
-        return self._summary(folder, manifest, time.monotonic() - began)
+        record = Record(folder, identity(self._config, "cpu", 1, None))
+        record.begin(self._config, lock)
+        with record:
+            metrics = Metrics(folder)
+            metrics.describe(settings_event(self._config))
+            say(f"{self._keys.told}; escape ends")
+            began = time.monotonic()
+            with contextlib.closing(metrics), contextlib.suppress(KeyboardInterrupt):  # as good an end as any
+                self._go_on(window, metrics, began, seconds)
+            told = self._summary(folder, time.monotonic() - began)
+            record.reason = "finished"
+        return told
 
     def _go_on(self, window: _Window, metrics: Metrics, began: float, seconds: float) -> None:
         """Until the time or the episodes are over, or the person has enough."""
@@ -149,7 +150,7 @@ class _Game:
         record = metrics.write(self._clocks, len(self._returns), {**told, "time/seconds": seconds})
         self._curve.append(curve_point(record))
 
-    def _summary(self, folder: Path, manifest: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _summary(self, folder: Path, seconds: float) -> dict[str, Any]:
         config = replace(self._config, run=replace(self._config.run, steps=max(self._steps, 1)))
         counted = self._returns[-config.protocol.evaluation.episodes :]
         score = training_score(config, counted, truth(config), agent_steps=self._steps) if counted else None
@@ -157,10 +158,7 @@ class _Game:
         ended |= {"seconds": seconds, "cpu_seconds": time.process_time()}
         write_config(folder, config)
         write_summary(folder, config, {**self._clocks._asdict(), **ended}, score, self._curve)
-        manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason="finished")
-        write_json(folder / "manifest.json", manifest)
-        told = {"run": str(folder), **self._clocks._asdict(), **ended, "returns": self._returns, "evaluation": score}
-        return told
+        return {"run": str(folder), **self._clocks._asdict(), **ended, "returns": self._returns, "evaluation": score}
 
     def _caption(self, began: float, seconds: float, running: float = 0.0) -> str:
         played = time.monotonic() - began

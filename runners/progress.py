@@ -91,7 +91,7 @@ class Progress:
         elif self._enabled:
             say(text)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Takes the bar away."""
         if self._bar is not None:
             with suppress(OSError):

@@ -12,7 +12,7 @@ from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.envs.spec import ResumableEnv
 from qladder.runners import checkpoint
 from qladder.runners.arrays import DAMAGED
-from qladder.runners.config import Config
+from qladder.runners.config import Config, RunConfig
 from qladder.runners.loading import restore
 from qladder.runners.loop import Begin, Episodes
 from qladder.runners.progress import say
@@ -26,19 +26,22 @@ def is_exact(config: Config) -> bool:
 
 
 def newest_state(
-    folder: Path, agent: Agent, episodes: Episodes, segments: Segments, steps: int, num_envs: int
+    folder: Path, agent: Agent, episodes: Episodes, segments: Segments, run: RunConfig, num_envs: int
 ) -> dict[str, Any] | None:
     """The state of the newest good checkpoint, which is loaded into `agent` and `episodes`; None where there is none.
 
     Raises:
-        UserError: none is good, or it is past `steps` agent steps, or not of a run like this one.
+        UserError: none is good, or it is past the end that `run` sets, or not of a run like this one.
     """
     found = restore(folder, agent, segments)
     if found is None and checkpoint.checkpoints(folder):
         raise UserError(f"{folder}: none of its checkpoints is good; --out or --name starts a run beside it")
-    if found is None and (folder / "summary.json").exists() and checkpoint.kept(folder):
-        told = "its checkpoints were removed (qladder prune), and nothing is left to go on from"
-        raise UserError(f"--resume: {folder}: {told}; --init-from begins another run with its weights")
+    if found is None and (folder / "summary.json").exists():
+        told = "its checkpoints were removed, and nothing is left to go on from"
+        other = (
+            "--init-from begins another run with its weights" if checkpoint.kept(folder) else "--name starts another"
+        )
+        raise UserError(f"--resume: {folder}: {told}; {other}")
     if found is None:
         say(f"{folder} holds no checkpoint: starting afresh")
         return None
@@ -50,8 +53,10 @@ def newest_state(
     except DAMAGED as error:
         raise UserError(f"{path} is of another run or another version of qladder: {error}") from error
     reached = state["run"]["agent_steps"]
-    if reached >= steps + num_envs:
-        raise UserError(f"--resume: {folder} is at {reached} agent steps already, past --steps {steps}")
+    if reached >= run.steps + num_envs:
+        raise UserError(f"--resume: {folder} is at {reached} agent steps already, past --steps {run.steps}")
+    if run.episodes is not None and episodes.count >= run.episodes + num_envs:
+        raise UserError(f"--resume: {folder} has {episodes.count} episodes already, past --run.episodes {run.episodes}")
     say(f"going on from {path}")
     return state
 

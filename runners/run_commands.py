@@ -72,21 +72,27 @@ def train(
         raise UserError("--until-done with --trained-in: what trains nothing needs no second attempt")
     if until_done:
         from qladder.runners.config import resolve
+        from qladder.runners.run_folder import folder_of
         from qladder.runners.until_done import train_until_done
 
-        folder = training.folder_of(resolve(agent, env, settings, config), out, name)
+        folder = folder_of(resolve(agent, env, settings, config), out, name)
         ours = ("--until-done", "--until_done", "--resume")
         again = [argument for argument in command_line.arguments if argument not in ours]
         sys.exit(train_until_done(again, folder, resume=resume))
-    asked: dict[str, Any] = {"settings": settings, "config": config, "out": out, "name": name}
-    asked |= {"resume": resume, "allow_drift": allow_drift}
-    if trained_in is None:
-        result = training.train(agent, env, **asked, progress=True)
-        saved = f" at {result['agent_steps']:,} agent steps, saved; go on with --resume"
-    else:
-        from qladder.runners.taken import take
-
-        result = take(trained_in, agent, env, **asked)
+    result = training.train(
+        agent,
+        env,
+        settings=settings,
+        config=config,
+        out=out,
+        name=name,
+        resume=resume,
+        allow_drift=allow_drift,
+        trained_in=trained_in,
+        progress=True,
+    )
+    saved = f" at {result['agent_steps']:,} agent steps, saved; go on with --resume"
+    if trained_in is not None:
         saved = "; the same with --resume does it again"
     if json:
         print_json(result)

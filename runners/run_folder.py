@@ -21,6 +21,7 @@ from qladder.envs.reading import told
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import CONFIGS, Config
 from qladder.runners.likeness import settings_hash
+from qladder.runners.segments import fsync
 from qladder.runners.settings import Table
 from qladder.runners.source import code_digest, own_code, package_versions
 
@@ -38,15 +39,22 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^\w.-]+|^\.+$", "-", text)
 
 
+def folder_of(config: Config, out: Path | str, name: str | None) -> Path:
+    """Where a run is written; UserError where `name` is more than the name of a folder."""
+    if name is not None and (Path(name).name != name or name == ".."):
+        raise UserError(f"--name {name}: must be the name of a folder in --out, without a path")
+    return Path(out) / (name or run_name(config))
+
+
 def open_folder(path: Path, *, resume: bool) -> None:
     """Makes the folder of a run; UserError where it holds one already (unless resumed) or cannot be written."""
-    if path.exists() and not resume:
-        raise UserError(f"{path} exists already: --resume continues it, --out or --name starts beside it")
     check_links(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=resume)
         _write_new(path / ".writing", "")
         (path / ".writing").unlink()
+    except FileExistsError as error:
+        raise UserError(f"{path} exists already: --resume continues it, --out or --name starts beside it") from error
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -190,7 +198,8 @@ def write_text(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.writing")
     try:
         _write_new(beside, text)
-        replace_file(beside, path)
+        os.replace(beside, path)
+        fsync(path.parent)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise StorageError(f"{path}: {error.strerror}") from error
@@ -232,11 +241,6 @@ def no_checkpoint(folder: Path) -> UserError:
             place = os.path.normpath(folder / str(taken.get("run")))
             return UserError(f"{folder} took the weights of {place}, where the checkpoints are")
     return UserError(f"{folder} holds no good checkpoint")
-
-
-def replace_file(beside: Path, path: Path) -> None:
-    """Moves a finished file to its name."""
-    os.replace(beside, path)
 
 
 def same_run(path: Path, config: Config, *, asked: bool = True) -> None:

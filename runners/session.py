@@ -99,7 +99,7 @@ class Session:
             UserError: no checkpoint is good or of a run like this one, or the run would go on otherwise.
         """
         config = self._config
-        state = newest_state(folder, self.agent, self.episodes, segments, config.run.steps, self.env.spec.num_envs)
+        state = newest_state(folder, self.agent, self.episodes, segments, config.run, self.env.spec.num_envs)
         if state is None:
             return None
         changed = changes(folder, manifest, allow_drift)
@@ -115,6 +115,10 @@ class Session:
             self.episodes.begin_again()
         record(folder, manifest, self.agent_steps, changed, exact=self.begin is not None)
         return dict(time)
+
+    def close(self) -> None:
+        """Ends the environments."""
+        self.env.close()
 
     def _make_anew(self, at: int) -> None:
         """Has the environments that are made at so many agent steps."""

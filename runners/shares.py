@@ -24,6 +24,7 @@ WHOLE = {  # functions of training.py, with all that they call
     "_evaluate": "evaluation",
     "_finish": "evaluation",
     "_save": "saving",
+    "_keep": "saving",
     "_spool": "saving",
     "_health": "health",
     "_log": "logging",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from qladder.envs.errors import EnvironmentFaultError, HangError, UserError
+from qladder.envs.errors import UserError
 from qladder.runners import checkpoint
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.begun_with import stamp
-from qladder.runners.config import Config, resolve
+from qladder.runners.config import Config
 from qladder.runners.cost import Cost
 from qladder.runners.judge import Judge
 from qladder.runners.likeness import own_modules, training_differs, training_hash, written
@@ -21,64 +20,52 @@ from qladder.runners.loading import flushed_denormals, restore, run_config, set_
 from qladder.runners.lock import RunLock
 from qladder.runners.metrics import Metrics
 from qladder.runners.progress import say
+from qladder.runners.record import Record, at_work
 from qladder.runners.run_folder import (
     TRAINED_IN,
     curve_point,
     drift,
+    folder_of,
     identity,
     open_folder,
     protocol_stamp,
     provenance,
     read_manifest,
     same_run,
-    write_config,
-    write_json,
     write_summary,
 )
 from qladder.runners.runs import RunSummary, find_runs, read_run
 from qladder.runners.session import Session
-from qladder.runners.stop import Stop, StoppedError
-from qladder.runners.training import Result, folder_of
-from qladder.runners.watchdog import Watchdog
+from qladder.runners.stop import Stop
+
+Result = dict[str, Any]
 
 
 def take(
-    trained: Path,
-    agent: str | None = None,
-    env: str | None = None,
-    *,
-    settings: Mapping[str, Any] | None = None,
-    config: Path | None = None,
-    out: Path | str = "runs",
-    name: str | None = None,
-    resume: bool = False,
-    allow_drift: bool = False,
+    trained: Path, config: Config, out: Path | str, name: str | None, *, resume: bool, allow_drift: bool
 ) -> Result:
-    """As `training.train`, which comes to the same score: evaluates the final weights of the finished run `trained`.
+    """Evaluates the final weights of the finished run `trained` by `config`, which would train to the same weights.
 
-    Without `config` that run's settings lie under `settings`. What evaluations alone have (`agent.stress`,
-    `env.eval_kwargs`) may be other. The curve has one point, the final one; checkpoints stay where they are. With
-    `resume` what a killed process left in the folder is done again.
+    What evaluations alone have (`agent.stress`, `env.eval_kwargs`) may be other. The curve has one point, the final
+    one; checkpoints stay where they are. With `resume` what a killed process left in the folder is done again.
 
     Raises:
         UserError: a run that is not finished, was trained with other settings, or whose score is that of its training;
             unless `allow_drift`, one that might be trained otherwise here and now; a folder that exists already, or
-            holds checkpoints.
+            holds weights of its own.
         EnvironmentFaultError: the environment failed.
     """
     theirs = run_config(trained)
-    resolved = resolve(agent, env, settings or {}, config or trained / "config.toml")
-    run = _checked(trained, theirs, resolved)
-    if name is None and resolved.label == theirs.label:
+    run = _checked(trained, theirs, config)
+    if name is None and config.label == theirs.label:
         raise UserError(f"--trained-in: {trained} is called {theirs.label} too: --name or --run.label tells them apart")
-    folder = folder_of(resolved, out, name)
+    folder = folder_of(config, out, name)
     if resume and (folder / "config.toml").exists():
-        same_run(folder, resolved)
-    device = set_up_torch(resolved)
-    session = Session(resolved, device)
-    try:
-        manifest = identity(resolved, device, torch_threads(resolved), getattr(session.agent, "learner", None))
-        changed = [*drift(run.manifest, manifest), *_unknown(run, resolved)]
+        same_run(folder, config)
+    device = set_up_torch(config)
+    with closing(Session(config, device)) as session:
+        manifest = identity(config, device, torch_threads(config), getattr(session.agent, "learner", None))
+        changed = [*drift(run.manifest, manifest), *_unknown(run, config)]
         if changed and not allow_drift:
             told = f"--trained-in: {trained}: {'; '.join(changed)}"
             raise UserError(f"{told}: trained here and now it might be another (--allow-drift takes it all the same)")
@@ -91,15 +78,19 @@ def take(
         if "init_from" in run.manifest:
             manifest["init_from"] = run.manifest["init_from"]
         open_folder(folder, resume=resume)
-        reason, final = _evaluate(folder, resolved, session, run, manifest)
-    finally:
-        session.env.close()
+        record = Record(folder, manifest)
+        with at_work(record, folder, config.run.hang_after) as lock:
+            if checkpoint.with_kept(folder):
+                told = "holds weights of its own: --resume without --trained-in goes on with them"
+                raise UserError(f"--trained-in: {folder} {told}")
+            record.begin(config, lock)
+            final = _evaluate(folder, config, session, run, record, lock)
     return {
         "run": str(folder),
         **session.clocks._asdict(),
         "episodes": run.episodes,
         "seconds": run.seconds,
-        "exit_reason": reason,
+        "exit_reason": record.reason,
         "seed": run.seed,
         "evaluation": final,
     }
@@ -125,7 +116,7 @@ def trained_runs(places: Iterable[Path]) -> dict[str, Path]:
     now = provenance()
     for place in places:
         for run in find_runs([place]).runs if place.is_dir() and any(place.glob("*/summary.json")) else ():
-            with contextlib.suppress(UserError, *DAMAGED, AttributeError):
+            with suppress(UserError, *DAMAGED, AttributeError):
                 if own_modules(written(run.folder)) or run.taken or run.exit_reason != "finished":
                     continue
                 same = not drift(read_manifest(run.folder), {**run.manifest, **now})
@@ -169,42 +160,18 @@ def _unknown(run: RunSummary, config: Config) -> list[str]:
 
 
 def _evaluate(
-    folder: Path, config: Config, session: Session, run: RunSummary, manifest: dict[str, Any]
-) -> tuple[str, Any]:
-    """How it ended, and the evaluation."""
-    try:
-        with RunLock(folder) as lock:
-            if checkpoint.checkpoints(folder):
-                told = "holds checkpoints of its own: --resume without --trained-in goes on with them"
-                raise UserError(f"--trained-in: {folder} {told}")
-
-            def end_with(reason: str) -> None:
-                lock.check()
-                manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
-                write_json(folder / "manifest.json", manifest)
-
-            with Watchdog(config.run.hang_after, end_with):
-                write_config(folder, config)
-                write_json(folder / "manifest.json", manifest)
-                reason, final = "failed", None
-                try:
-                    with Stop() as stop, flushed_denormals(config), stop.at_once():
-                        say(f"taking the final weights of {run.folder}")
-                        cost = Cost(None)
-                        final = Judge(config, session).final()
-                        lock.check()
-                        _write(folder, config, session, run, final, cost.kept())
-                    reason = "finished"
-                except StoppedError as stopped:
-                    reason = str(stopped)
-                except BaseException as error:
-                    reason = f"failed: {type(error).__name__}: {error}"
-                    raise
-                finally:
-                    end_with(reason)
-                return reason, final
-    except HangError as error:
-        raise EnvironmentFaultError(str(error)) from error
+    folder: Path, config: Config, session: Session, run: RunSummary, record: Record, lock: RunLock
+) -> dict[str, Any] | None:
+    """The evaluation; None where it was stopped."""
+    with record, Stop() as stop, flushed_denormals(config), stop.at_once():
+        say(f"taking the final weights of {run.folder}")
+        cost = Cost(None)
+        final = Judge(config, session).final()
+        lock.check()
+        _write(folder, config, session, run, final, cost.kept())
+        record.reason = "finished"
+        return final
+    return None
 
 
 def _write(
@@ -215,6 +182,7 @@ def _write(
     metrics = Metrics(folder)
     values = {"eval/return": final["mean"], "time/seconds": run.seconds}
     point = curve_point(metrics.write(session.clocks, run.episodes, values))
+    metrics.mark()
     metrics.close()
     own, joules = cost["cpu_seconds"] or 0.0, cost["joules"]
     every = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qladder.envs.errors import EnvironmentFaultError, HangError, StorageError, UserError
+from qladder.envs.errors import UserError
 from qladder.runners import checkpoint
 from qladder.runners.alarms import Alarms
 from qladder.runners.begun_with import begin_with
@@ -26,15 +26,15 @@ from qladder.runners.loop import interact
 from qladder.runners.memory import resident
 from qladder.runners.metrics import Metrics
 from qladder.runners.progress import Progress, say
+from qladder.runners.record import Record, at_work
 from qladder.runners.run_folder import (
+    check_run,
     curve_point,
+    folder_of,
     identity,
     open_folder,
-    run_name,
     same_run,
     took_weights,
-    write_config,
-    write_json,
     write_summary,
 )
 from qladder.runners.runs import read_metrics
@@ -42,7 +42,7 @@ from qladder.runners.segments import Segments
 from qladder.runners.session import Session
 from qladder.runners.shares import Shares
 from qladder.runners.stop import Stop, StoppedError
-from qladder.runners.watchdog import Watchdog
+from qladder.runners.taken import take
 
 Result = dict[str, Any]
 
@@ -59,6 +59,7 @@ def train(
     name: str | None = None,
     resume: bool = False,
     allow_drift: bool = False,
+    trained_in: Path | None = None,
     until: int | None = None,
     progress: bool = False,
 ) -> Result:
@@ -73,6 +74,7 @@ def train(
             that holds everything; of a finished run return what it came to.
         allow_drift: resume also with other versions, threads or hardware, or where environments went elsewhere when
             their actions were taken again; both are recorded in the manifest.
+        trained_in: train nothing, evaluate the final weights of this run in another way; `taken.take` tells the rest.
         until: stop at this many agent steps, saved but not evaluated.
         progress: show progress on standard error.
 
@@ -82,31 +84,23 @@ def train(
         DivergedError: a loss or a weight is not finite any more; so are they.
         FaultyUpdateError: the agent's update is none, as a dummy batch shows before training.
     """
+    if trained_in is not None:
+        check_run(trained_in)
+        asked = resolve(agent, env, settings or {}, config or trained_in / "config.toml")
+        return take(trained_in, asked, out, name, resume=resume, allow_drift=allow_drift)
     resolved = resolve(agent, env, settings or {}, config)
     folder = folder_of(resolved, out, name)
-    if resume and (folder / "config.toml").exists():
-        same_run(folder, resolved)
-        if took_weights(folder):
+    if (folder / "config.toml").exists():
+        same_run(folder, resolved, asked=resume)
+        if resume and took_weights(folder):
             raise UserError(f"--resume: {folder} took its weights from another run; --trained-in does that again")
-        if (ended := finished(folder, resolved)) is not None and checkpoint.newest_is_good(folder):
+        if resume and (ended := finished(folder, resolved)) is not None and checkpoint.newest_is_good(folder):
             say(f"{folder} is finished already")
             return _result(folder, resolved, ended, ended["evaluation"])
-    if not resume and (folder / "config.toml").exists():
-        same_run(folder, resolved, asked=False)
     run = _Run(resolved, folder, resume=resume, progress=progress)
-    try:
-        with RunLock(folder) as lock, Watchdog(resolved.run.hang_after, run.end_with):
-            run.begin(lock, resume=resume, allow_drift=allow_drift)
-            return run.go(until)
-    except HangError as error:
-        raise EnvironmentFaultError(str(error)) from error
-
-
-def folder_of(config: Config, out: Path | str, name: str | None) -> Path:
-    """Where a run is written; UserError where `name` is more than the name of a folder."""
-    if name is not None and (Path(name).name != name or name == ".."):
-        raise UserError(f"--name {name}: must be the name of a folder in --out, without a path")
-    return Path(out) / (name or run_name(config))
+    with at_work(run.record, folder, resolved.run.hang_after) as lock:
+        run.begin(lock, resume=resume, allow_drift=allow_drift)
+        return run.go(until)
 
 
 def _result(folder: Path, config: Config, ended: Mapping[str, Any], evaluation: Result | None) -> Result:
@@ -129,17 +123,16 @@ class _Run:
         open_folder(folder, resume=resume)
         self._segments = Segments(folder / "checkpoints")
         self._judge = Judge(config, session)
-        self._manifest = identity(config, device, torch_threads(config), getattr(session.agent, "learner", None))
-        self._manifest |= {} if begun is None else {"init_from": begun}
+        manifest = identity(config, device, torch_threads(config), getattr(session.agent, "learner", None))
+        self.record = Record(folder, manifest | ({} if begun is None else {"init_from": begun}))
         self._progress = Progress(config, enabled=progress)
         self._shares, self._alarms, self._stop = Shares(), Alarms(config), Stop()
-        self._goes = False
 
     def begin(self, lock: RunLock, *, resume: bool, allow_drift: bool) -> None:
         """At the start, or where the run was."""
         self._lock, session, saved = lock, self._session, None
         if resume:
-            saved = session.resume(self._folder, self._segments, self._manifest, allow_drift=allow_drift)
+            saved = session.resume(self._folder, self._segments, self.record.manifest, allow_drift=allow_drift)
         self._seconds_before: float = 0.0 if saved is None else saved["seconds"]
         mark = None if saved is None else saved["metrics"]
         self._metrics = Metrics(self._folder, keep_until=session.agent_steps if resume else None, mark=mark)
@@ -157,48 +150,22 @@ class _Run:
 
     def go(self, until: int | None) -> Result:
         """To the end, or to `until` agent steps; what `train` returns."""
-        config = self._config
-        if not self._session.done:  # the result of a shorter run is none of this one's
-            (self._folder / "summary.json").unlink(missing_ok=True)
-        write_config(self._folder, config)
-        write_json(self._folder / "manifest.json", self._manifest)
-        self._goes = True
-        self._progress.start(self._session.agent_steps, self._folder, self._session.env.spec.frames_per_step)
-        reason, final = "failed", None
-        try:
-            with self._stop as stop, flushed_denormals(config), self._shares:
-                if not self._session.agent_steps and hasattr(self._session.agent, "probe"):
-                    self._session.agent.probe()
+        session, record, final = self._session, self.record, None
+        record.begin(self._config, self._lock, done=session.done)
+        self._progress.start(session.agent_steps, self._folder, session.env.spec.frames_per_step)
+        with record, closing(session), closing(self._metrics), closing(self._progress):
+            with self._stop as stop, flushed_denormals(self._config), self._shares:
+                if not session.agent_steps and hasattr(session.agent, "probe"):
+                    session.agent.probe()
                 trained = self._train(until)
                 self._save()
                 if trained == "finished":
                     with stop.at_once():  # the weights are safe: a stop ends the evaluation, --resume does it anew
                         final = self._finish(trained)
-            reason = trained
-        except StoppedError as stopped:
-            reason = str(stopped)
-        except BaseException as error:
-            reason = f"failed: {type(error).__name__}: {error}"
-            raise
-        finally:
-            self._progress.stop()
-            self._metrics.close()
-            self._session.env.close()
-            self.end_with(reason)
-        clocks, episodes = self._session.clocks._asdict(), self._session.episodes.count
-        ended = {**clocks, "episodes": episodes, "seconds": self._seconds, "exit_reason": reason}
-        return _result(self._folder, config, ended, final)
-
-    def end_with(self, reason: str) -> None:
-        """Writes down how the run ended, unless it had not begun: then what stands there is an earlier process's."""
-        if not self._goes:
-            return
-        self._lock.check()
-        self._manifest.update(ended=time.strftime("%Y-%m-%dT%H:%M:%S%z"), exit_reason=reason)
-        try:
-            write_json(self._folder / "manifest.json", self._manifest)
-        except StorageError as error:
-            say(f"{error}; the manifest does not tell how the run ended: {reason}")
+            record.reason = trained
+        clocks, episodes = session.clocks._asdict(), session.episodes.count
+        ended = {**clocks, "episodes": episodes, "seconds": self._seconds, "exit_reason": record.reason}
+        return _result(self._folder, self._config, ended, final)
 
     def _train(self, until: int | None) -> str:
         """To the end, to `until` or to a stop; says which."""
@@ -218,6 +185,8 @@ class _Run:
             every[self._spool] = SPOOL_EVERY
         due = Due(every, session.agent_steps)
         end = run.steps if until is None else min(until, run.steps)
+        if session.agent_steps >= end:
+            return "stopped"
         pause = min(due.next, end)
         episodes, limit = session.episodes, run.episodes
         if self._was_due(eval_every):
@@ -316,6 +285,7 @@ class _Run:
             "exit_reason": reason,
         }
         self._lock.check()
+        self._metrics.mark()  # the score is on the disk before the run counts as finished
         write_summary(self._folder, self._config, {**self._session.clocks._asdict(), **ended}, final, self._curve)
         return final
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 import torch
 
 from qladder.envs.errors import DivergedError, StorageError
+from qladder.replay.types import Versioned
 from qladder.runners import checkpoint
 from qladder.runners.checkpoint import BadCheckpointError
+from qladder.runners.segments import Segments
 
 STATE = {
     "weights": {"0.bias": torch.tensor([1.5, -2.0]), "half": torch.tensor([[1]], dtype=torch.uint8)},
@@ -139,6 +142,27 @@ def test_what_cannot_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: 
     assert checkpoint.load(path)["steps"] == 7
 
 
+def test_a_manifest_that_cannot_be_read_just_now_costs_no_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    segments = Segments(tmp_path / "checkpoints")
+    for version in (1, 2):
+        part = Versioned(version=version, settled=True, arrays={"a": np.arange(version)})
+        checkpoint.save(tmp_path, version, {"part": part}, segments)
+    files = sorted((tmp_path / "checkpoints" / "segments").iterdir())
+    assert len(files) == 2
+    older = checkpoint.checkpoints(tmp_path)[1]
+    (older / "manifest.json").rename(tmp_path / "manifest.json")
+    monkeypatch.chdir(older)  # the address of a socket must be short
+    with socket.socket(socket.AF_UNIX) as file:  # which cannot be opened
+        file.bind("manifest.json")
+    checkpoint.spool(tmp_path, {}, segments)
+    assert "manifest.json: No such device or address; what is old there stays" in capsys.readouterr().err
+    assert sorted((tmp_path / "checkpoints" / "segments").iterdir()) == files
+    (tmp_path / "manifest.json").replace(older / "manifest.json")
+    assert checkpoint.load(older)["part"]["version"] == 1
+
+
 def unreadable(path: Path) -> str:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
 
@@ -151,7 +175,7 @@ def test_an_old_one_that_cannot_be_removed_is_told_and_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", in_use)
         checkpoint.save(tmp_path, 3, STATE)
-    assert "step-000000000001 cannot be removed: Device or resource busy" in capsys.readouterr().err
+    assert "step-000000000001: Device or resource busy; what is old there stays for now" in capsys.readouterr().err
     assert len(checkpoint.checkpoints(tmp_path)) == 3
     checkpoint.save(tmp_path, 4, STATE)
     assert [int(p.name[5:]) for p in checkpoint.checkpoints(tmp_path)] == [4, 3]

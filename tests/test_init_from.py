@@ -19,7 +19,7 @@ from qladder.runners.likeness import settings_hash
 from qladder.runners.loading import make_agent, make_environment
 from qladder.runners.prune import prune
 from qladder.runners.settings import Table, merge
-from qladder.runners.taken import take, trained_runs
+from qladder.runners.taken import trained_runs
 from qladder.runners.verify import verify
 
 SHORT: Table = {"run": {"steps": 600, "eval_every": 600, "eval_episodes": 1}}
@@ -78,7 +78,7 @@ def test_such_a_run_is_resumed_without_the_other(tmp_path: Path) -> None:
     shutil.move(tmp_path / "away", tmp_path / "first")
     prune([tmp_path / "first"])
     assert verify(tmp_path / "run", from_start=True)["identical"]
-    result = take(tmp_path / "run", out=tmp_path / "others", name="taken")
+    result = train(trained_in=tmp_path / "run", out=tmp_path / "others", name="taken")
     assert json.loads(Path(result["run"], "manifest.json").read_text(encoding="utf-8"))["init_from"] == began
     shutil.rmtree(tmp_path / "first")
     train("dqn", "CartPole-v1", settings=merge(DEEPER, {"run": {"steps": 700}}), out=tmp_path, name="first")
@@ -86,7 +86,7 @@ def test_such_a_run_is_resumed_without_the_other(tmp_path: Path) -> None:
     assert not told["identical"]
     assert told["compared"]["drift"] == [f"{tmp_path / 'first'}, which it began with, is not what it was"]
     with pytest.raises(UserError, match=r"first, which it began with, is not what it was"):
-        take(tmp_path / "run", out=tmp_path, name="taken")
+        train(trained_in=tmp_path / "run", out=tmp_path, name="taken")
     assert list(trained_runs([tmp_path]).values()) == [tmp_path / "first"]
 
 

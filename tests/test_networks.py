@@ -305,6 +305,8 @@ def test_dqn_measures_its_mean_image_once_before_the_first_update() -> None:
     assert mean.max() > 60
     other.load_state_dict(agent.state_dict())
     assert torch.equal(other._target.trunk[0].centre.image, images[-1][0])
+    other._online.see(torch.full((2, 4, 84, 84), 200, dtype=torch.uint8))  # weights come with theirs
+    assert torch.equal(other._online.trunk[0].centre.image, images[-1][0])
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw"])

@@ -12,12 +12,14 @@ from processes import qladder
 from qladder.envs.errors import UserError
 from qladder.runners import checkpoint, evaluate, load, train
 from qladder.runners.doctor import doctor
+from qladder.runners.jobs import Job
 from qladder.runners.likeness import finished
 from qladder.runners.loading import run_config
 from qladder.runners.lock import RunLock
 from qladder.runners.prune import prune
 from qladder.runners.settings import merge
-from qladder.runners.taken import take, trained_runs
+from qladder.runners.suite_file import Task
+from qladder.runners.taken import trained_runs
 
 SETTINGS = merge(SMALL, DEEP)
 
@@ -49,10 +51,15 @@ def test_a_pruned_run_is_what_it_was_but_for_its_replay(run: Path, tmp_path: Pat
     again = go(tmp_path, "dqn", "CartPole-v1", SETTINGS, resume=True)
     assert again["evaluation"] == score
     before = snapshot(run)
-    with pytest.raises(UserError, match=r"removed \(qladder prune\)"):
+    with pytest.raises(UserError, match=r"its checkpoints were removed.* --init-from"):
         go(tmp_path, "dqn", "CartPole-v1", merge(SETTINGS, {"run": {"steps": 1_300}}), resume=True)
     assert snapshot(run) == before
-    assert take(run, out=tmp_path, name="taken")["evaluation"] == score
+    assert train(trained_in=run, out=tmp_path, name="taken")["evaluation"] == score
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    with pytest.raises(UserError, match="other holds weights of its own"):
+        train(trained_in=run, out=tmp_path, name="other", resume=True)
+    assert (other / "metrics.jsonl").read_bytes() == before[run / "metrics.jsonl"]
+    assert not Job(Task("dqn", "CartPole-v1"), 1, 0, run_config(run), other).may_take
     begins = merge(SETTINGS, {"run": {"init_from": str(run), "steps": 310}})
     train("dqn", "CartPole-v1", settings=begins, out=tmp_path, name="begun")
 

@@ -71,7 +71,7 @@ def test_targets_and_loss_are_those_of_plain_loops(name: str, agent_: dict[str, 
     assert agent._config.initial_state == "zero" or batch.state.any()
     batch = batch._replace(weight=np.linspace(0.25, 1, 8, dtype=np.float32))
     q, frozen = (naive_values(agent, net, batch) for net in (agent._online, agent._target))
-    total, steps = 0.0, 0
+    total, steps, errors, values = 0.0, 0, 0.0, 0.0
     expected = np.zeros(batch.mask.shape)
     for k, b in np.ndindex(*batch.mask.shape):
         slot = batch.next_slot[k, b]
@@ -85,10 +85,16 @@ def test_targets_and_loss_are_those_of_plain_loops(name: str, agent_: dict[str, 
         td = expected[k, b] - q[agent._burn_in + k, b, batch.action[k, b]]
         total += float(batch.weight[b] * batch.mask[k, b]) * td**2 / 2
         steps += int(batch.mask[k, b])
+        if batch.mask[k, b]:
+            errors += abs(td)
+            values += np.mean([h_inverse(x) if agent._config.rescale else x for x in q[agent._burn_in + k, b]])
     learned = agent._improve(batch)
     np.testing.assert_allclose(learned.target, expected, atol=1e-5)
     assert float(learned.loss.detach()) == pytest.approx(total / steps, rel=1e-4)
     assert (learned.td[batch.mask == 0] == 0).all()
+    told = agent._metrics(learned)
+    assert float(told["q/td_error"]) == pytest.approx(errors / steps, rel=1e-4)
+    assert float(told["q/mean"]) == pytest.approx(values / steps, rel=1e-3)
 
 
 def naive_values(agent: R2D2, network: Any, batch: Sequences) -> Any:

@@ -16,8 +16,9 @@ from killing import DEEP, EIGHT, SEQUENCES, SMALL, Killed, check_same, go
 from qladder.envs import atari
 from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.envs.make import make_env
-from qladder.runners import checkpoint
+from qladder.runners import checkpoint, train
 from qladder.runners.config import resolve
+from qladder.runners.loading import restore
 from qladder.runners.run_folder import drift, provenance
 from qladder.runners.runs import read_metrics
 from qladder.runners.settings import Table, merge
@@ -443,8 +444,40 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureF
     assert {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in (tmp_path / "run").rglob("*")} == before
     with pytest.raises(UserError, match=r"agent\.gamma was"):
         go(tmp_path, "q-learning", "CliffWalking-v1", merge(SMALL, {"agent": {"gamma": 0.5}}), resume=True)
+    fewer = merge(SMALL, {"run": {"episodes": 2}})
+    with pytest.raises(UserError, match=r"episodes already, past --run\.episodes 2"):
+        go(tmp_path, "q-learning", "CliffWalking-v1", fewer, resume=True)
     longer = merge(SMALL, {"run": {"steps": 1_300}})
     assert go(tmp_path, "q-learning", "CliffWalking-v1", longer, resume=True)["agent_steps"] == 1_300
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_begun_afresh(tmp_path: Path) -> None:
+    go(tmp_path, "q-learning", "CliffWalking-v1", SMALL)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    measured = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match="its checkpoints were removed, and nothing is left to go on from; --name"):
+        go(tmp_path, "q-learning", "CliffWalking-v1", merge(SMALL, {"run": {"steps": 1_300}}), resume=True)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == measured
+
+
+@pytest.mark.parametrize("agent", ["q-learning", "dqn"])
+def test_until_where_a_run_is_already_takes_no_step(agent: str, tmp_path: Path) -> None:
+    env, settings = ("CliffWalking-v1", SMALL) if agent == "q-learning" else ("CartPole-v1", merge(SMALL, DEEP))
+    for resume in (False, True, True):
+        result = train(agent, env, settings=settings, out=tmp_path, name="run", resume=resume, until=500)
+        assert (result["agent_steps"], result["exit_reason"]) == (500, "stopped")
+    assert len(checkpoint.checkpoints(tmp_path / "run")) == 1
+
+
+def test_memory_that_is_short_is_not_called_another_run(tmp_path: Path) -> None:
+    go(tmp_path, "q-learning", "CliffWalking-v1", SMALL)
+
+    class Large:
+        def load_state_dict(self, state: Any) -> None:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        restore(tmp_path / "run", Large())  # type: ignore[arg-type]
 
 
 def test_a_refused_resume_removes_nothing(tmp_path: Path) -> None:

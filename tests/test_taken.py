@@ -29,7 +29,7 @@ from qladder.runners.reach import reached
 from qladder.runners.runs import read_run
 from qladder.runners.settings import Table, merge
 from qladder.runners.suite_file import load_suite
-from qladder.runners.taken import own_cost, take, trained_runs
+from qladder.runners.taken import own_cost, trained_runs
 from qladder.runners.verify import verify
 
 SMALL: Table = {
@@ -79,7 +79,7 @@ def test_it_comes_to_what_training_comes_to(
 ) -> None:
     source = Path(train(agent, env, settings=settings, out=tmp_path)["run"])
     anew = train(agent, env, settings=merge(settings, otherwise), out=tmp_path, name="anew")
-    taken = take(source, settings=otherwise, out=tmp_path)
+    taken = train(trained_in=source, settings=otherwise, out=tmp_path)
     assert taken["evaluation"] == anew["evaluation"]
     assert taken["evaluation"]["mean"] != json.loads((source / "summary.json").read_text())["evaluation"]["mean"]
     one, other = read_run(taken["run"]), read_run(anew["run"])
@@ -93,7 +93,7 @@ def test_it_comes_to_what_training_comes_to(
 
 
 def test_what_it_costs_is_the_evaluation(trained: Path, tmp_path: Path) -> None:
-    taken, source = read_run(take(trained, settings=OTHERWISE, out=tmp_path)["run"]), read_run(trained)
+    taken, source = read_run(train(trained_in=trained, settings=OTHERWISE, out=tmp_path)["run"]), read_run(trained)
     assert taken.seconds == source.seconds  # of the training
     assert own_cost(taken)["agent_steps"] == own_cost(taken)["seconds"] == 0
     assert 0 < own_cost(taken)["cpu_seconds"] < own_cost(source)["cpu_seconds"]
@@ -105,7 +105,7 @@ def test_what_it_costs_is_the_evaluation(trained: Path, tmp_path: Path) -> None:
 
 
 def test_its_folder_says_where_the_weights_are(trained: Path, tmp_path: Path) -> None:
-    taken = Path(take(trained, settings=OTHERWISE, out=tmp_path)["run"])
+    taken = Path(train(trained_in=trained, settings=OTHERWISE, out=tmp_path)["run"])
     said = f"took the weights of {trained}, where the checkpoints are"
     with pytest.raises(UserError, match=said):
         load(taken)
@@ -116,18 +116,18 @@ def test_its_folder_says_where_the_weights_are(trained: Path, tmp_path: Path) ->
         train(config=taken / "config.toml", out=tmp_path, resume=True)
     assert read_run(taken).exit_reason == "finished"
     with pytest.raises(UserError, match="took its own weights from another"):
-        take(taken, out=tmp_path, name="again")
+        train(trained_in=taken, out=tmp_path, name="again")
 
 
 def test_one_that_was_killed_is_done_again(trained: Path, tmp_path: Path) -> None:
-    take(trained, settings=OTHERWISE, out=tmp_path, name="taken")
+    train(trained_in=trained, settings=OTHERWISE, out=tmp_path, name="taken")
     (tmp_path / "taken" / "summary.json").unlink()
     with pytest.raises(UserError, match="exists already"):
-        take(trained, settings=OTHERWISE, out=tmp_path, name="taken")
+        train(trained_in=trained, settings=OTHERWISE, out=tmp_path, name="taken")
     other = merge(OTHERWISE, {"agent": {"stress_size": 0.25}})
     with pytest.raises(UserError, match=r"agent\.stress_size was 0\.5 and is 0\.25 now"):
-        take(trained, settings=other, out=tmp_path, name="taken", resume=True)
-    take(trained, settings=OTHERWISE, out=tmp_path, name="taken", resume=True)
+        train(trained_in=trained, settings=other, out=tmp_path, name="taken", resume=True)
+    train(trained_in=trained, settings=OTHERWISE, out=tmp_path, name="taken", resume=True)
     assert len((tmp_path / "taken" / "metrics.jsonl").read_text().splitlines()) == 1
     assert read_run(tmp_path / "taken").exit_reason == "finished"
 
@@ -145,24 +145,24 @@ def test_what_is_trained_otherwise_or_called_alike_is_refused(
     trained: Path, tmp_path: Path, settings: Table, said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
-        take(trained, settings=settings, out=tmp_path)
+        train(trained_in=trained, settings=settings, out=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_runs_that_have_nothing_to_give_are_refused_and_leave_nothing(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run folder"):
-        take(tmp_path / "none", out=tmp_path, name="again")
+        train(trained_in=tmp_path / "none", out=tmp_path, name="again")
     other = copy(trained, tmp_path)
     changed(other / "summary.json", exit_reason="terminated")
     with pytest.raises(UserError, match="has not trained to its end"):
-        take(other, out=tmp_path, name="again")
+        train(trained_in=other, out=tmp_path, name="again")
     changed(other / "summary.json", exit_reason="finished", protocol={"name": "classic", "version": 0, "hash": "0"})
     with pytest.raises(UserError, match=r"was made under classic v0 \(0\), another protocol"):
-        take(other, out=tmp_path, name="again")
+        train(trained_in=other, out=tmp_path, name="again")
     other = copy(trained, tmp_path / "b")
     damage_checkpoints(other)
     with pytest.raises(UserError, match="no good checkpoint of its end"):
-        take(other, out=tmp_path, name="again")
+        train(trained_in=other, out=tmp_path, name="again")
     assert not (tmp_path / "again").exists()
 
 
@@ -171,7 +171,7 @@ def test_weights_of_another_version_are_taken_on_request(trained: Path, tmp_path
     manifest = json.loads((other / "manifest.json").read_text())
     changed(other / "manifest.json", versions={**manifest["versions"], "numpy": "1.0"})
     with pytest.raises(UserError, match=r"versions\.numpy was 1\.0 and is .*--allow-drift"):
-        take(other, out=tmp_path, name="taken")
+        train(trained_in=other, out=tmp_path, name="taken")
     command = (
         "train",
         "--trained-in",
@@ -201,7 +201,7 @@ def test_of_a_resume_that_was_not_exact_and_of_code_of_ones_own_nothing_is_sure(
     half = train("dqn", "CartPole-v1", settings=lost, out=tmp_path, until=300)
     train("dqn", "CartPole-v1", settings=lost, out=tmp_path, resume=True)
     with pytest.raises(UserError, match="it was once resumed otherwise than it would have gone on"):
-        take(Path(half["run"]), out=tmp_path, name="taken")
+        train(trained_in=Path(half["run"]), out=tmp_path, name="taken")
     assert trained_runs([tmp_path]) == {}
     other = copy(trained, tmp_path / "b")
     config = (other / "config.toml").read_text()
@@ -221,15 +221,15 @@ def test_of_a_resume_that_was_not_exact_and_of_code_of_ones_own_nothing_is_sure(
 
 def test_a_run_that_has_begun_to_train_is_left_to_go_on(trained: Path, tmp_path: Path) -> None:
     half = train("dqn", "CartPole-v1", settings=merge(SMALL, OTHERWISE), out=tmp_path, until=300)
-    with pytest.raises(UserError, match="holds checkpoints of its own"):
-        take(trained, settings=OTHERWISE, out=tmp_path, name=Path(half["run"]).name, resume=True)
+    with pytest.raises(UserError, match="holds weights of its own"):
+        train(trained_in=trained, settings=OTHERWISE, out=tmp_path, name=Path(half["run"]).name, resume=True)
 
 
 def test_a_score_of_the_training_has_no_other_evaluation(tmp_path: Path) -> None:
     settings = merge(SMALL, {"env": {"protocol": "cleanrl"}})
     run = train("dqn", "CartPole-v1", settings=settings, out=tmp_path)
     with pytest.raises(UserError, match="by protocol cleanrl the score is that of the training"):
-        take(Path(run["run"]), out=tmp_path, name="taken")
+        train(trained_in=Path(run["run"]), out=tmp_path, name="taken")
 
 
 def test_training_knows_nothing_of_names_and_evaluation_and_of_all_else() -> None:
@@ -253,7 +253,7 @@ def test_training_knows_nothing_of_names_and_evaluation_and_of_all_else() -> Non
 
 def test_curves_and_times_are_of_runs_that_were_evaluated_on_the_way(trained: Path, tmp_path: Path) -> None:
     source = read_run(trained)
-    taken = read_run(take(trained, out=tmp_path, name="taken")["run"])
+    taken = read_run(train(trained_in=trained, out=tmp_path, name="taken")["run"])
     assert aggregate([source, taken], CLOCKS[0]).x.tolist() == [200, 400, 600]
     assert aggregate([taken], CLOCKS[0]).x.tolist() == [600]
     (group,) = groups([source])
@@ -339,7 +339,7 @@ def test_what_another_process_has_under_way_is_waited_for(tmp_path: Path) -> Non
 def test_one_that_was_killed_while_it_took_trains_where_nothing_is_to_be_taken(tmp_path: Path) -> None:
     one, other = jobs_alike(tmp_path)
     train(config=write_settings(one), out=one.folder.parent, name=one.folder.name)
-    take(one.folder, config=write_settings(other), out=other.folder.parent, name=other.folder.name)
+    train(trained_in=one.folder, config=write_settings(other), out=other.folder.parent, name=other.folder.name)
     (other.folder / "summary.json").unlink()
     damage_checkpoints(one.folder)
     crew = Crew(2, {}, None, progress=False, trained={one.training: one.folder})
