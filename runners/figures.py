@@ -1,31 +1,29 @@
-"""Pictures of learning curves, for the report and for pages."""
+"""Learning curves, scores and profiles as drawings, for the report's page and for pictures."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qladder.envs.errors import UserError
 from qladder.runners.axes import End, label_ends, plain_axes
-from qladder.runners.curves import CLOCKS, Clock, aggregate
-from qladder.runners.groups import Group, groups
+from qladder.runners.curves import Clock, Curve, aggregate
+from qladder.runners.groups import Group
 from qladder.runners.references import Reference
-from qladder.runners.runs import RunSummary
 from qladder.runners.stats import Floats, iqm
-from qladder.runners.svg import AGENT, INK, MUTED, RULE, inline
+from qladder.runners.svg import AGENT, MUTED, RULE, inline
 from qladder.runners.wording import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Style = tuple[str, int]  # a colour and which of the dash patterns
+Dash = tuple[float, tuple[float, ...]]  # as matplotlib has it
 
 PALETTE = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#aa4499", "#33bbee", "#888888")
 """Told apart with any colour vision: Paul Tol's "vibrant" scheme (2021), its magenta exchanged for his muted purple."""
-DASHES = ((0.0, ()), (0.0, (6, 2)), (0.0, (2, 1.5)), (0.0, (6, 2, 1.5, 2)))
+DASHES: tuple[Dash, ...] = ((0.0, ()), (0.0, (6, 2)), (0.0, (2, 1.5)), (0.0, (6, 2, 1.5, 2)))
 FEW = 5
 """Up to this many seeds each is drawn as a thin line."""
 UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
@@ -67,9 +65,9 @@ def clock_svg(
 
     with plain_style():
         figure = Figure(figsize=size, facecolor="none")
-        beside = _names(grouped) + [_published_label(reference, grouped) for reference in published]
-        axes = figure.add_axes(_box(beside, *size))
-        _draw(axes, grouped, clock, styles, each_seed=each_seed, published=published)
+        beside = names_beside(grouped) + [_published_label(reference, grouped) for reference in published]
+        axes = figure.add_axes(box(beside, *size))
+        draw(axes, grouped, clock, styles, each_seed=each_seed, published=published)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     names = ", ".join(g.label for g in grouped)
@@ -89,7 +87,7 @@ def profile_svg(
 
     with plain_style():
         figure = Figure(figsize=size, facecolor="none")
-        axes = figure.add_axes(_box(list(shares), *size))
+        axes = figure.add_axes(box(list(shares), *size))
         for label, share in shares.items():
             colour, dash = styles[label]
             gid = agent_class(label, styles)
@@ -133,40 +131,6 @@ def scores_svg(
     return inline(file.getvalue(), prefix, f"Scores of {', '.join(scores)} on {where}, a dot for each seed")
 
 
-def curves_figure(runs: Sequence[RunSummary], path: Path | str, *, mix_protocols: bool = False) -> Path:
-    """Saves the curves over agent steps, one panel per environment, as a picture (`.png` or `.svg`).
-
-    Raises:
-        UserError: another kind of picture, no finished run with a curve, or protocols that do not compare.
-    """
-    from matplotlib.figure import Figure
-
-    path = Path(path)
-    if path.suffix not in (".png", ".svg"):
-        raise UserError(f"{path}: a picture of the curves is a .png or an .svg file")
-    grouped = groups(runs, mix_protocols=mix_protocols)
-    styles = colours(grouped)
-    grouped = [g for g in grouped if any(run.curve for run in g.runs)]
-    if not grouped:
-        raise UserError("no finished run with evaluations during training, so there is no curve to draw")
-    envs = list(dict.fromkeys(g.env for g in grouped))
-    columns = min(2, len(envs))
-    rows = -(-len(envs) // columns)
-    width, height = 6.2, 3.6
-    left, bottom, wide, high = _box(_names(grouped), width, height, title=True)
-    with plain_style():
-        figure = Figure(figsize=(columns * width, rows * height), facecolor="white")
-        for i, env in enumerate(envs):
-            panel = [g for g in grouped if g.env == env]
-            corner = (i % columns + left) / columns, (rows - 1 - i // columns + bottom) / rows
-            axes = figure.add_axes((*corner, wide / columns, high / rows))
-            _draw(axes, panel, CLOCKS[0], styles)
-            axes.set_title(env, loc="left", fontsize=10, fontweight="bold", color=INK, pad=10, parse_math=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return path
-
-
 def plain_style() -> AbstractContextManager[None]:
     """Matplotlib's settings for our pictures, whatever the user's own are."""
     from matplotlib import style
@@ -193,18 +157,19 @@ def _published_label(reference: Reference, grouped: Sequence[Group]) -> str:
     return f"{reference.name}{mark} " + number(float(reference.mean[-1])).replace("-", "−")
 
 
-def _names(grouped: Sequence[Group]) -> list[str]:
+def names_beside(grouped: Sequence[Group]) -> list[str]:
+    """What stands to the right of a drawing of these: agents, and the optimum where it is known."""
     return [g.label for g in grouped] + [_optimum_label(g.runs[0].optimum) for g in grouped]
 
 
-def _box(names: Sequence[str], width: float, height: float, title: bool = False) -> tuple[float, float, float, float]:
+def box(names: Sequence[str], width: float, height: float, title: bool = False) -> tuple[float, float, float, float]:
     """The axes' place in the figure, in fractions of it, with room on the right for the longest name."""
     left, bottom, top = 0.72, 0.52, 0.42 if title else 0.22
     right = 0.3 + 0.08 * max(len(_short(name)) for name in names)
     return left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height
 
 
-def _draw(
+def draw(
     axes: Axes,
     grouped: Sequence[Group],
     clock: Clock,
@@ -213,6 +178,7 @@ def _draw(
     each_seed: bool = True,
     published: Sequence[Reference] = (),
 ) -> None:
+    """The curves of one environment over one clock, their names beside them."""
     curves = {g.label: aggregate(g.runs, clock) for g in grouped}
     longest = max((xs[-1] for c in curves.values() for xs, _ in c.seeds), default=0.0) or 1.0
     unit, unit_name = next(((u, n) for u, n in UNITS if longest >= 2 * u), UNITS[-1]) if clock.is_time else (1.0, "")
@@ -220,32 +186,15 @@ def _draw(
     for label, curve in curves.items():
         colour, dash = styles[label]
         whose = agent_class(label, styles)
-        for xs, ys in curve.seeds if each_seed and len(curve.seeds) <= FEW else []:
-            axes.plot(xs / unit, ys, color=colour, alpha=0.35, linewidth=0.7, zorder=2, gid=whose)
+        draw_curve(axes, curve, colour, DASHES[dash], unit=unit, whose=whose, each_seed=each_seed)
         if not curve.x.size:
             continue
-        band = axes.fill_between(curve.x / unit, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0, zorder=1)
-        band.set_gid(whose)
-        marker = "o" if curve.x.size == 1 else ""  # a band of one point shows nothing
-        if marker:
-            bar = axes.vlines(curve.x / unit, curve.low, curve.high, color=colour, alpha=0.4, linewidth=3, zorder=2)
-            bar.set_gid(whose)
-        axes.plot(
-            curve.x / unit,
-            curve.mean,
-            color=colour,
-            linestyle=DASHES[dash],
-            marker=marker,
-            linewidth=2,
-            zorder=3,
-            gid=whose,
-        )
         ends.append(End(float(curve.x[-1]) / unit, float(curve.mean[-1]), _short(label), colour, whose))
     optimum = next((g.runs[0].optimum for g in grouped if g.runs[0].optimum is not None), None)
     if optimum is not None:
         axes.axhline(optimum, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         ends.append(End(longest / unit, optimum, _optimum_label(optimum), MUTED, None))
-    measured = [float(y) for c in curves.values() for _, ys in c.seeds for y in (ys.min(), ys.max())]
+    measured = extremes(curves.values())
     measured += [] if optimum is None else [optimum]
     for reference in published:
         label, whose = _published_label(reference, grouped), agent_class(reference.name, styles)
@@ -261,12 +210,45 @@ def _draw(
             way = axes.plot(x[seen] / unit, reference.mean[seen], ".", color=MUTED, linestyle=pattern, gid=whose)
             way[0].set(linewidth=1.3, zorder=2)
             measured += reference.mean[seen].tolist()
-    if measured:  # a band of two seeds may be many times as high as all that was measured
-        low, high = min(measured), max(measured)
-        margin = 0.06 * (high - low) or 0.5
-        axes.set_ylim(low - margin, high + margin)
+    if measured:
+        axes.set_ylim(*limits(measured))
     _dress(axes, clock, longest, unit, unit_name)
     label_ends(axes, ends)
+
+
+def draw_curve(
+    axes: Axes,
+    curve: Curve,
+    colour: str,
+    dash: Dash = DASHES[0],
+    *,
+    unit: float = 1.0,
+    whose: str | None = None,
+    each_seed: bool = True,
+) -> None:
+    """The mean with its band, and few seeds each as a thin line; on a clock that is counted in `unit`."""
+    for xs, ys in curve.seeds if each_seed and len(curve.seeds) <= FEW else []:
+        axes.plot(xs / unit, ys, color=colour, alpha=0.35, linewidth=0.7, zorder=2, gid=whose)
+    if not curve.x.size:
+        return
+    x = curve.x / unit
+    axes.fill_between(x, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0, zorder=1).set_gid(whose)
+    marker = "o" if x.size == 1 else ""  # a band of one point shows nothing
+    if marker:
+        axes.vlines(x, curve.low, curve.high, color=colour, alpha=0.4, linewidth=3, zorder=2).set_gid(whose)
+    axes.plot(x, curve.mean, color=colour, linestyle=dash, marker=marker, linewidth=2, zorder=3, gid=whose)
+
+
+def extremes(curves: Iterable[Curve]) -> list[float]:
+    """The lowest and the highest evaluation of each seed."""
+    return [float(y) for curve in curves for _, ys in curve.seeds for y in (ys.min(), ys.max())]
+
+
+def limits(measured: Sequence[float]) -> tuple[float, float]:
+    """Of an axis: a band of two seeds may be many times as high as all that was measured."""
+    low, high = min(measured), max(measured)
+    margin = 0.06 * (high - low) or 0.5
+    return low - margin, high + margin
 
 
 def _dress(axes: Axes, clock: Clock, longest: float, unit: float, unit_name: str) -> None:

@@ -16,8 +16,9 @@ from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.runners.compare import MARKS, Comparison, compare
 from qladder.runners.curves import CLOCKS
 from qladder.runners.diff import differing, setting_text
-from qladder.runners.figures import Style, clock_svg, colours, curves_figure, other_protocol, profile_svg
+from qladder.runners.figures import Style, clock_svg, colours, other_protocol, profile_svg
 from qladder.runners.groups import Group, groups
+from qladder.runners.pictures import curves_figure
 from qladder.runners.progress import duration
 from qladder.runners.reach import Reached, reached
 from qladder.runners.references import Reference, find_references

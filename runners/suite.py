@@ -11,11 +11,11 @@ from qladder.envs.errors import UserError
 from qladder.runners.board import write_seeds
 from qladder.runners.compare import Comparison, compare
 from qladder.runners.crew import Crew, alone
-from qladder.runners.figures import curves_figure
 from qladder.runners.groups import groups, scored
 from qladder.runners.jobs import PLACE, Job
 from qladder.runners.memory import available
 from qladder.runners.on_ray import RayCrew
+from qladder.runners.pictures import curves_figure
 from qladder.runners.progress import say
 from qladder.runners.report import write_report
 from qladder.runners.run_folder import write_json

@@ -24,6 +24,7 @@ from qladder.runners.axes import spread
 from qladder.runners.compare import compare
 from qladder.runners.config import load_protocol
 from qladder.runners.curves import CLOCKS, Clock, aggregate
+from qladder.runners.pictures import MOST
 from qladder.runners.progress import duration
 from qladder.runners.report import curves_figure, facts, write_report
 from qladder.runners.runs import find_runs
@@ -384,6 +385,21 @@ def test_pictures_of_curves(tmp_path: Path, suffix: str) -> None:
         assert "X" in words
         assert "Y" in words
         assert "Z" not in words
+
+
+def test_many_agents_have_a_panel_each(tmp_path: Path) -> None:
+    names = [f"agent-{i}" for i in range(MOST + 1)]
+    for i, name in enumerate(names):
+        write_seeds(tmp_path, name, "X", [1, 2], curve=_curve((0, 0), (1_000 * (i + 1), 1)))
+    write_seeds(tmp_path, "agent-0", "Y", [1, 2])
+    path = curves_figure(find_runs([tmp_path]).runs, tmp_path / "curves.svg")
+    root = ElementTree.parse(path).getroot()
+    words = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert sorted(word for word in words if word and word.startswith("agent-")) == sorted([*names, "agent-0"])
+    axes = [e for e in root.iter("{http://www.w3.org/2000/svg}g") if e.get("id", "").startswith("axes_")]
+    assert len(axes) == len(names) + 1
+    thick = [e for e in root.iter("{http://www.w3.org/2000/svg}path") if "stroke-width: 2" in e.get("style", "")]
+    assert len(thick) == len(names) + 1  # of each panel its own agent's alone
 
 
 def test_pictures_that_cannot_be_drawn(tmp_path: Path) -> None:
