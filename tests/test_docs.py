@@ -19,7 +19,8 @@ from qladder.runners.settings import parse_flags
 from qladder.runners.suite_file import load_suite
 
 ROOT = Path(__file__).resolve().parent.parent
-DONE_ELSEWHERE = ("adding-a-claim.md", "adding-an-agent.md")  # by test_claims.py and test_adding_an_agent.py
+DONE_ELSEWHERE = ("adding-a-claim.md", "adding-an-agent.md", "adding-an-environment.md")
+"""By test_claims.py, test_adding_an_agent.py and test_adding_an_environment.py."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FILE = re.compile(r"(?:docs|configs|benchmarks|tests|agents|envs|replay|runners)/[\w./-]+\.\w+")
 
