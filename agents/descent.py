@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from qladder.envs.errors import DivergedError
 
 
-def descend(loss: Tensor, params: Iterable[Tensor], optimizer: torch.optim.Optimizer, max_norm: float | None) -> None:
+def gradient_step(
+    loss: Tensor, params: Iterable[Tensor], optimizer: torch.optim.Optimizer, max_norm: float | None
+) -> None:
     """Moves `params` by the gradient of a scalar `loss`; one longer than `max_norm` is scaled down to it."""
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
@@ -21,7 +23,7 @@ def descend(loss: Tensor, params: Iterable[Tensor], optimizer: torch.optim.Optim
 
 
 @torch.no_grad()
-def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
+def update_target(target: nn.Module, online: nn.Module, tau: float) -> None:
     """Moves the target network's parameters by `tau` towards the online network's; 1 is a copy."""
     theirs: list[Tensor] = list(online.parameters())
     own: list[Tensor] = list(target.parameters())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qladder.agents.agent import EnvSpec, Metrics, Step
-from qladder.agents.descent import check_finite, descend, follow, set_rate
+from qladder.agents.descent import check_finite, gradient_step, set_rate, update_target
 from qladder.agents.dqn_config import DQNConfig, check_parts
 from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
@@ -238,7 +238,7 @@ class DQN:
             taken = partial(self._fit, obs[rows], action[rows], reward[rows], weight[rows], target[rows], overflow)
             learned = self._update(taken)
         if self._replay.prioritized:
-            self._replay.update(batch.index, learned.surprise.detach().cpu().numpy())
+            self._replay.update(batch.index, learned.priority.detach().cpu().numpy())
         return learned
 
     def _see(self) -> None:
@@ -255,7 +255,7 @@ class DQN:
             check_finite(learned.loss, self._updates, learned.ranges)
         self._updates += 1
         if self._updates % self._config.target_period == 0:
-            follow(self._target, self._online, self._config.target_tau)
+            update_target(self._target, self._online, self._config.target_tau)
             self._target.refresh()
         return learned
 
@@ -270,7 +270,7 @@ class DQN:
         self, obs: Tensor, action: Tensor, reward: Tensor, weight: Tensor, target: Tensor, overflow: Tensor | None
     ) -> Learned:
         learned = self._objective.loss(obs, action, reward, weight, target, overflow)
-        descend(learned.loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
+        gradient_step(learned.loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
         self._online.refresh()
         return learned
 

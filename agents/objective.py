@@ -21,7 +21,7 @@ class Learned(NamedTuple):
     td: Tensor  # [B]
     target: Tensor  # [B, K]
     reward: Tensor  # [B]
-    surprise: Tensor  # [B]
+    priority: Tensor  # [B]
     overflow: Tensor | None  # share of the targets' probability that the support cannot tell
 
     @property
@@ -85,9 +85,9 @@ class Objective:
         """How far the online network is from targets `[B, K]`, weighted and averaged; `overflow` is passed on."""
         fractions = self._fractions(len(obs))
         out = self._online(obs, fractions)
-        loss, td, surprise = self._values.loss(of_action(out, action), target, fractions)
+        loss, td, priority = self._values.loss(of_action(out, action), target, fractions)
         mean_loss = (weight * loss).mean()
-        return Learned(mean_loss, self._values.mean(out), td, target, reward, surprise, overflow)
+        return Learned(mean_loss, self._values.mean(out), td, target, reward, priority, overflow)
 
     def q(self, network: QNetwork, obs: Tensor) -> Tensor:
         """Action values `[B, A]`."""

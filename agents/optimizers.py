@@ -134,6 +134,7 @@ def make_optimizer(name: str, params: Iterable[Tensor], lr: float | Tensor, eps:
         "adagrad": lambda: Adagrad(params, lr=lr, eps=eps, foreach=True),
         "rmsprop": lambda: CentredRMSProp(params, lr, eps=eps),
         "adam": lambda: FusedAdam(params, lr=lr, eps=eps, fused=True),
+        "radam": lambda: torch.optim.RAdam(params, lr=lr, eps=eps),  # Liu et al. 2020
         "adamw": lambda: AdamW(params, lr=lr, eps=eps, fused=True),
     }
     return makers[name]()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qladder.agents.agent import EnvSpec, Metrics, Step
-from qladder.agents.descent import check_finite, descend, set_rate
+from qladder.agents.descent import check_finite, gradient_step, set_rate
 from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
 from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers
@@ -54,7 +54,8 @@ class PQN:
         self._agent_steps = self._updates = 0
         self._shown: list[Tensor] = []  # of what was learnt from last
         self._loss = Mean(config.loss)
-        self._optimizer = _optimizer(config, self._network)
+        rate = config.learning_rate(Clocks(0, 0, 0))
+        self._optimizer = make_optimizer(config.optimizer, self._network.parameters(), rate, config.optimizer_eps)
         self._check_every = 1 if self._device.type == "cpu" else 1_000  # on a GPU each look at a number waits for it
         self.learner = "eager"
 
@@ -153,7 +154,7 @@ class PQN:
         out, loss, td = self._predict(obs, action, target)
         if self._updates % self._check_every == 0:
             check_finite(loss, self._updates, {"target": target, "Q": out.detach()})
-        descend(loss, self._network.parameters(), self._optimizer, self._config.max_grad_norm)
+        gradient_step(loss, self._network.parameters(), self._optimizer, self._config.max_grad_norm)
         self._updates += 1
         return {"loss/td": loss.detach(), "q/mean": out.detach().mean(), "q/td_error": td.detach().abs().mean()}
 
@@ -165,10 +166,3 @@ class PQN:
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, device=self._device)
-
-
-def _optimizer(config: PQNConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
-    rate, eps, params = config.learning_rate(Clocks(0, 0, 0)), config.optimizer_eps, network.parameters()
-    if config.optimizer == "radam":  # Liu et al. 2020
-        return torch.optim.RAdam(params, lr=rate, eps=eps)
-    return make_optimizer(config.optimizer, params, rate, eps)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qladder.agents.agent import EnvSpec, Metrics, Step
 from qladder.agents.cores import Carried, recurrent_network, single_frames
-from qladder.agents.descent import check_finite, descend, follow, set_rate
+from qladder.agents.descent import check_finite, gradient_step, set_rate, update_target
 from qladder.agents.exploration import Exploration
 from qladder.agents.fit import finite_actions
 from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers, largest
@@ -182,12 +182,12 @@ class R2D2:
             self._replay.update(batch.index, learned.td.abs().cpu().numpy(), batch.mask)
         self._updates += 1
         if self._updates % self._config.target_period == 0:
-            follow(self._target, self._online, self._config.target_tau)
+            update_target(self._target, self._online, self._config.target_tau)
         return learned
 
     def _improve(self, batch: Sequences) -> Learned:
         learned = self._loss(batch)
-        descend(learned.loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
+        gradient_step(learned.loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
         return learned
 
     def _loss(self, batch: Sequences) -> Learned:

@@ -15,7 +15,7 @@ class Loss(NamedTuple):
 
     loss: Tensor  # [B]
     td: Tensor  # [B] target less prediction, of the means
-    surprise: Tensor  # [B] not negative; what a prioritised replay goes by
+    priority: Tensor  # [B] not negative; what a prioritised replay goes by
 
 
 class Target(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 
 class Step(NamedTuple):
@@ -27,7 +27,6 @@ class Batch(NamedTuple):
     next_obs: Any  # [B, ...]
     weight: Any  # [B] float32, importance weights; 1 for uniform replay
     index: Any  # [B] int64, for `update`
-    extras: Any = None
 
 
 class Picks(NamedTuple):
@@ -40,19 +39,6 @@ class Picks(NamedTuple):
     discount: Any
     weight: Any
     index: Any
-
-
-class Replay(Protocol):
-    """A memory of steps."""
-
-    def add(self, step: Step) -> None: ...
-    def __len__(self) -> int:
-        """How many transitions can be sampled at most."""
-
-    def sample(self, n: int, importance: float = 0.0) -> Batch: ...
-    def update(self, index: Any, priority: Any) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Versioned(dict[str, Any]):

@@ -180,7 +180,7 @@ def _add(update: Callable[[bytes], None], name: str, leaf: Any) -> None:
 
 
 def agent_steps_of(checkpoint: Path) -> int:
-    """At which it was made."""
+    """The agent steps at which a checkpoint was made."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
@@ -191,9 +191,13 @@ def _committed(place: Path) -> list[Path]:
 
 def newest_is_good(run: Path) -> bool:
     """Whether the newest checkpoint is whole, segments aside; also where there is none, as where they were removed."""
+    return all(is_good(path, shared=False) for path in checkpoints(run)[:1])
+
+
+def is_good(path: Path, *, shared: bool = True) -> bool:
+    """Whether a checkpoint can be loaded, as `load` does; raises as it does where a file cannot be read."""
     try:
-        for path in checkpoints(run)[:1]:
-            load(path, shared=False)
+        load(path, shared=shared)
     except BadCheckpointError:
         return False
     return True

@@ -53,7 +53,10 @@ class EnvConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How long a run is, how often it learns, and what it writes down; counted in agent steps."""
+    """How long a run is, how often it learns, and what it writes down.
+
+    Counted in agent steps, of which one decision in N environments makes N.
+    """
 
     steps: Annotated[int, Gt(0)] = 50_000
     """Agent steps in all; schedules keep their own lengths."""
@@ -73,6 +76,7 @@ class RunConfig:
     updates: Annotated[int, Gt(0)] = 1
     """Updates each time."""
     log_every: Annotated[int, Gt(0)] = 1_000
+    """Agent steps between lines on training."""
     health_every: Annotated[int, Ge(0)] = 5_000
     """Agent steps between two looks at the agent's health; 0: none."""
     eval_every: Annotated[int, Gt(0)] | None = None
@@ -82,7 +86,7 @@ class RunConfig:
     checkpoint_every: Annotated[int, Gt(0)] | None = None
     """Agent steps between checkpoints; none: a quarter of the run."""
     checkpoint_minutes: Annotated[float, Ge(0), Le(1e6)] = 20.0
-    """Wall-clock minutes after which there is another one all the same, where a measurement is logged; 0: never."""
+    """Wall-clock minutes after which there is another one all the same, when next anything is due; 0: never."""
     keep_every: Annotated[int, Gt(0)] | None = None
     """Agent steps between weights that stay, beside the newest two checkpoints; none: no others stay."""
     checkpoint_replay: bool = True

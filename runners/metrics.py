@@ -66,15 +66,11 @@ class Metrics:
             from tensorboard.compat.proto.summary_pb2 import Summary
 
             points = [Summary.Value(tag=tag, simple_value=value) for tag, value in plain.items()]
-            event = Event(wall_time=time.time(), step=clocks.agent_steps, summary=Summary(value=points))
-            try:
-                self._board.add_event(event)
-            except OSError as error:
-                self._lost_board(error)
+            self.describe(Event(wall_time=time.time(), step=clocks.agent_steps, summary=Summary(value=points)))
         return record
 
     def describe(self, event: Any) -> None:
-        """What TensorBoard alone gets, at the start of a run."""
+        """What TensorBoard alone gets, as settings at the start of a run."""
         if self._board is not None:
             try:
                 self._board.add_event(event)

@@ -46,7 +46,6 @@ def newest_state(
         say(f"{folder} holds no checkpoint: starting afresh")
         return None
     path, state = found
-    state["run"].setdefault("begun_at", 0)  # a version that did not know of it began nothing anew twice
     try:
         _check(state)
         episodes.load_state_dict(state["episodes"])

@@ -128,10 +128,7 @@ def drift(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         "machine.processor",
         *(f"versions.{n}" for n in now["versions"] if n in before["versions"]),
     ]
-    if before.get("code") is None:  # made by a version that did not write it down
-        names += ["git.commit", "git.changes"]
-    else:
-        names += ["code", *(f"own_code.{n}" for n in sorted({*(before.get("own_code") or {}), *now["own_code"]}))]
+    names += ["code", *(f"own_code.{n}" for n in sorted({*(before.get("own_code") or {}), *now["own_code"]}))]
     pairs = {name: (_at(before, name), _at(now, name)) for name in names}
     return [f"{name} was {old} and is {new} now" for name, (old, new) in pairs.items() if old != new]
 

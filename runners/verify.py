@@ -39,7 +39,7 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
     """
     folder = Path(run)
     config = run_config(folder)
-    good = [path for path in checkpoint.checkpoints(folder) if _is_good(path)]
+    good = [path for path in checkpoint.checkpoints(folder) if checkpoint.is_good(path)]
     if not good:
         raise no_checkpoint(folder)
     begin = None if from_start or len(good) == 1 else good[-1]
@@ -99,14 +99,6 @@ def _link(file: Path, beside: Path) -> None:
         os.link(file, beside)
     except OSError:  # on another file system
         shutil.copy(file, beside)
-
-
-def _is_good(path: Path) -> bool:
-    try:
-        checkpoint.load(path)
-    except checkpoint.BadCheckpointError:
-        return False
-    return True
 
 
 def measurements(run: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from test_training import records
 from torch import nn
 
 from qladder.agents.agent import Agent
-from qladder.agents.descent import follow
+from qladder.agents.descent import update_target
 from qladder.agents.dqn import DQN
 from qladder.agents.health import dormant, effective_rank, errors, gradient_norm, hidden_layers
 from qladder.envs.errors import DivergedError
@@ -122,7 +122,7 @@ def test_a_batch_is_looked_at_as_an_update_would_see_it() -> None:
     before = weight.detach().clone()
     signs = agent.health()
     assert float(signs["health/target_drift"]) > 0
-    follow(agent._target, agent._online, 1)
+    update_target(agent._target, agent._online, 1)
     assert float(agent.health()["health/target_drift"]) == 0
     assert torch.equal(weight, before)
     batch = agent._replay.peek(64)
@@ -150,7 +150,7 @@ def test_ages_are_counted_in_agent_steps_of_all_environments() -> None:
 def test_networks_that_are_the_same_do_not_drift_and_the_learnt_steps_are_looked_at(name: str, env: str) -> None:
     agent: Any = agent_after(name, env, 1120)[0]  # between two copies
     assert float(agent.health()["health/target_drift"]) > 0
-    follow(agent._target, agent._online, 1)
+    update_target(agent._target, agent._online, 1)
     rows: list[int] = []
     hook = agent._online.head.advantage.register_forward_hook(lambda _, inputs, out: rows.append(len(inputs[0])))
     assert float(agent.health()["health/target_drift"]) == pytest.approx(0, abs=1e-6)

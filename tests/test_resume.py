@@ -177,19 +177,6 @@ def test_a_resume_adds_no_evaluation_where_none_was_due(tmp_path: Path) -> None:
     check_same(tmp_path / "whole" / "run", tmp_path / "cut" / "run")
 
 
-def test_a_run_of_a_version_that_began_nothing_anew_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(Killed):
-        go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, kill_at=700)
-    newest = checkpoint.checkpoints(tmp_path / "run")[0]
-    state = checkpoint.load(newest)
-    del state["run"]["begun_at"]
-    shutil.rmtree(newest)
-    checkpoint.save(tmp_path / "run", 600, state)
-    go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
-    go(tmp_path / "whole", "q-learning", "CliffWalking-v1", SMALL)
-    check_same(tmp_path / "whole" / "run", tmp_path / "run")
-
-
 def test_a_run_is_saved_every_so_many_minutes_too(tmp_path: Path) -> None:
     seldom = {"run": {"checkpoint_every": 10_000, "checkpoint_minutes": 0}}
     go(tmp_path / "whole", "q-learning", "CliffWalking-v1", merge(SMALL, seldom))
@@ -233,15 +220,6 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
     go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True, allow_drift=True)
     (resumed,) = json.loads(path.read_text(encoding="utf-8"))["resumed"]
     assert (resumed["agent_steps"], resumed["exact"], len(resumed["drift"])) == (150, False, len(names))
-
-
-def test_of_a_run_that_knew_no_code_the_commit_counts() -> None:
-    now = provenance() | {"git": {"commit": "0123abc", "changes": None}}
-    assert drift({**now, "git": {"commit": "4567def", "changes": None}}, now) == []
-    before = {name: value for name, value in now.items() if name not in ("code", "own_code")}
-    assert drift({**before, "git": {"commit": "4567def", "changes": None}}, now) == [
-        "git.commit was 4567def and is 0123abc now"
-    ]
 
 
 def test_code_counts_and_pages_do_not(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,15 @@ def test_one_that_was_killed_while_it_took_trains_where_nothing_is_to_be_taken(t
     assert crew.run([other]) == {}
     assert not read_run(other.folder).taken
     assert [point.agent_steps for point in read_run(other.folder).curve][-1] == 300
+
+
+def test_one_that_took_trains_where_it_is_to_be_longer(tmp_path: Path) -> None:
+    one, other = jobs_alike(tmp_path)
+    assert Crew(2, {}, None, progress=False, trained={}).run([one, other]) == {}
+    assert read_run(other.folder).taken
+    longer = replace(other.config, run=replace(other.config.run, steps=400))
+    assert Crew(2, {}, None, progress=False, trained={}).run([replace(other, config=longer)]) == {}
+    assert (read_run(other.folder).taken, read_run(other.folder).agent_steps) == (False, 400)
 
 
 def test_those_that_were_refused_the_same_weights_train(tmp_path: Path) -> None:

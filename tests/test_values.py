@@ -78,22 +78,22 @@ def test_overflow_is_the_probability_that_the_support_cannot_tell() -> None:
 def test_cross_entropy_by_hand() -> None:
     p = torch.tensor([[0.1, 0.2, 0.4, 0.2, 0.1]])
     target = torch.tensor([[0.0, 0.0, 0.5, 0.5, 0.0]])
-    loss, td, surprise = C51.loss(p.log().requires_grad_(), target, None)
+    loss, td, priority = C51.loss(p.log().requires_grad_(), target, None)
     expected = -0.5 * math.log(0.4) - 0.5 * math.log(0.2)
     assert float(loss.detach()) == pytest.approx(expected)
     assert float(td) == pytest.approx(0.25)
-    assert float(surprise) == pytest.approx(expected - math.log(2))  # less the target's own entropy
-    assert not surprise.requires_grad
+    assert float(priority) == pytest.approx(expected - math.log(2))  # less the target's own entropy
+    assert not priority.requires_grad
     assert not td.requires_grad
 
 
 def test_cross_entropy_bears_what_is_all_but_impossible() -> None:
     out = torch.tensor([[200.0, 0.0, -200.0, 0.0, 0.0]], requires_grad=True)
-    loss, td, surprise = C51.loss(out, torch.tensor([[0.5, 0.0, 0.5, 0.0, 0.0]]), None)
+    loss, td, priority = C51.loss(out, torch.tensor([[0.5, 0.0, 0.5, 0.0, 0.0]]), None)
     loss.sum().backward()
     assert float(loss.detach()) == pytest.approx(200)
     assert float(td) == pytest.approx(0.5)
-    assert float(surprise) == pytest.approx(200 - math.log(2))
+    assert float(priority) == pytest.approx(200 - math.log(2))
     assert out.grad is not None
     assert out.grad[0].tolist() == pytest.approx([0.5, 0, -0.5, 0, 0])
 
@@ -115,7 +115,7 @@ def test_quantile_regression_is_the_naive_double_loop(random_fractions: bool, ka
                 total += abs(tau - (u < 0)) * huber / kappa / 3
         assert float(found.loss[b]) == pytest.approx(total, rel=1e-5)
         assert float(found.td[b]) == pytest.approx(float(target[b].mean() - out[b].mean()), abs=1e-6)
-    assert torch.equal(found.surprise, found.td.abs())
+    assert torch.equal(found.priority, found.td.abs())
 
 
 def test_quantile_regression_finds_the_quantiles() -> None:
