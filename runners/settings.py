@@ -226,11 +226,24 @@ def _coerce(hint: Any, value: Any, default: Any, where: str) -> Any:
             return _constant(value)
         if isinstance(value, Mapping):
             return _complete(nested, merge(default, value) if isinstance(default, Mapping) else value, where)  # type: ignore[arg-type]
-    if any(typing.get_origin(o) is tuple for o in options) and isinstance(value, str | int | float):
+    tuples = [o for o in options if typing.get_origin(o) is tuple]
+    if tuples and isinstance(value, str | int | float):
         return [value]
+    several = next((one for o in tuples for one in typing.get_args(o) if dataclasses.is_dataclass(one)), None)
+    if several is not None and isinstance(value, list | tuple):
+        return [
+            _complete(several, one, f"{where} {_called(one, i)}") if isinstance(one, Mapping) else one  # type: ignore[arg-type]
+            for i, one in enumerate(value, 1)
+        ]
     if isinstance(value, float) and value.is_integer() and int in options and float not in options:
         return int(value)  # 1e6
     return value
+
+
+def _called(table: Mapping[str, Any], place: int) -> str:
+    """One of several tables: by what names it, else by its place."""
+    name = next((table[key] for key in ("name", "label", "env") if key in table), None)
+    return str(place) if name is None else f"'{name}'"
 
 
 def _constant(value: float) -> Table:

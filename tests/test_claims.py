@@ -130,6 +130,14 @@ def test_prose_and_seeds_may_change_and_nothing_else(file: Path, claim: Claim) -
         ('what = "steps of a half"', 'trials = [{ label = "x", settings = {} }]', "there are large 1, small 2"),
         ("seeds = 6", "seeds = 1", "seeds = 1"),
         ('hypothesis = "On', 'hypotheses = "On', "there is no such field; did you mean 'hypothesis'"),
+        ("delta = 0.05", "delt = 0.5", "question 'sooner'.delt: there is no such field; did you mean 'delta'"),
+        ("delta = 0.05", 'rule = "x"', "question 'sooner'.rule: there is no such field"),
+        ('what = "steps of a half"', 'why = "steps of a half"', "arm 'large'.why: there is no such field"),
+        (
+            "steps = 20_000",
+            "steps = 20_000\nhigth = 1.0",
+            "place 'FrozenLake-v1'.higth: there is no such field; did you mean 'high'",
+        ),
     ],
 )
 def test_a_file_that_does_not_hold_together_is_refused(file: Path, old: str, new: str, told: str) -> None:
