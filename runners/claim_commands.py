@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from qladder.envs.errors import UserError
 from qladder.runners.command_line import STATUS, Json, print_json
+from qladder.runners.progress import duration
 from qladder.runners.stop import StoppedError
 
 if TYPE_CHECKING:
@@ -118,17 +119,20 @@ def _print_list(told: list[dict[str, Any]]) -> None:
 
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("name", min_width=max(len(row["name"]) for row in told))
-    for column in ("claim", "said by", "runs", "last verdicts"):
-        table.add_column(column, justify="right" if column == "runs" else "left")
+    for column in ("claim", "said by", "runs", "CPU time", "last verdicts"):
+        table.add_column(column, justify="right" if column in ("runs", "CPU time") else "left")
     for row in told:
-        cells = [row["name"], row["claim"], row["said_by"], f"{row['runs']:,}", _in_short(row["verdicts"])]
+        seconds = row["cpu_seconds"]
+        took = "" if seconds is None else duration(seconds)
+        cells = [row["name"], row["claim"], row["said_by"], f"{row['runs']:,}", took, _in_short(row)]
         table.add_row(*[Text(cell) for cell in cells])
     Console().print(table)
 
 
-def _in_short(verdicts: dict[str, str]) -> str:
-    """How many questions came out how, or that none has."""
-    counts = Counter(verdicts.values()).most_common()
-    if counts[0] in (("not run", len(verdicts)), ("stale", len(verdicts))):
-        return counts[0][0]
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts)
+def _in_short(row: dict[str, Any]) -> str:
+    """How many questions came out how; where none has been asked here, of the runs that are kept, or that none has."""
+    here, kept = (Counter(row[name].values()).most_common() for name in ("verdicts", "kept"))
+    for counts, where in ((here, ""), (kept, " (kept runs)")):
+        if len(counts) > 1 or counts[0][0] not in ("not run", "stale"):
+            return ", ".join(f"{count} {outcome}" for outcome, count in counts) + where
+    return here[0][0]

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from qladder.runners.claim_file import Claim, Question
+from qladder.runners.claim_tables import LEVELS, elapsed, experience, tunability
 from qladder.runners.claim_verdict import Answer
 from qladder.runners.claims import Card
 from qladder.runners.curves import CLOCKS
@@ -80,6 +81,9 @@ def _card(card: Card, place: int) -> dict[str, Any]:
         "answers": card.answers,
         "stale": card.stale,
         "cost": card.cost,
+        "elapsed": elapsed([*card.found.runs, *card.found.tuning]),
+        "levels": [f"{level:.0%}" for level in LEVELS],
+        "experience": experience(card, grouped),
         "tuned": card.found.tuned,
         "others": len(card.found.others),
         "trials": len(claim.trials(claim.arm[0])),
@@ -98,6 +102,7 @@ def _card(card: Card, place: int) -> dict[str, Any]:
                 "iqms": [_iqm(card.measures[arm.name][p.env]) for p in claim.place],
                 "seeds": min(len(card.measures[arm.name][p.env]) for p in claim.place),
                 "chosen": chosen.get(arm.tuned_as or arm.name, "-"),
+                "tried": tunability(card, arm),
                 "colour": styles[arm.name][0] if arm.name in styles else "transparent",
             }
             for arm in claim.arm

@@ -13,7 +13,7 @@ from qladder.runners.arrays import DAMAGED
 from qladder.runners.claim_file import Claim, check_seeds, claim_names, load_claim, settings_table
 from qladder.runners.claim_runs import ClaimRuns, diverged, read_claim
 from qladder.runners.claim_verdict import Answer, Measures, answers, measures
-from qladder.runners.config import resolve
+from qladder.runners.config import CONFIGS, resolve
 from qladder.runners.crew import alone
 from qladder.runners.progress import say
 from qladder.runners.run_folder import write_json, write_text
@@ -24,6 +24,8 @@ from qladder.runners.taken import own_cost, trained_runs
 OUT = Path("runs") / "claims"
 LAST = "verdicts.json"
 """What the last report said, for `qladder claims list`."""
+KEPT = CONFIGS.parent / "docs" / "results" / "claims"
+"""The runs that come with the repository, and what a report says of them; not there where qladder was installed."""
 
 
 @dataclass(frozen=True)
@@ -138,15 +140,19 @@ def cards(names: Sequence[str], out: Path = OUT) -> list[Card]:
 
 
 def list_claims(out: Path = OUT) -> list[dict[str, Any]]:
-    """What there is: each claim, who said it, how many runs and agent steps it takes, and its last verdicts."""
-    last = _last(out)
-    return [_listed(load_claim(name), last) for name in claim_names()]
+    """What there is: each claim, who said it, what it takes, its last verdicts, and those of the runs that are kept."""
+    last, kept = _last(out), _last(KEPT)
+    return [_listed(load_claim(name), last, kept) for name in claim_names()]
 
 
 def write_last(shown: Iterable[Card], out: Path = OUT) -> None:
     """Keeps the verdicts for `list_claims`; those of claims that are not shown, or have no runs, stay as they were."""
     verdicts = {
-        card.claim.name: {"stamp": card.claim.stamp, "verdicts": {a.question.name: a.outcome for a in card.answers}}
+        card.claim.name: {
+            "stamp": card.claim.stamp,
+            "cpu_seconds": round(card.cost["cpu_seconds"]),
+            "verdicts": {a.question.name: a.outcome for a in card.answers},
+        }
         for card in shown
         if card.found.runs
     }
@@ -161,12 +167,8 @@ def _last(out: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _listed(claim: Claim, last: Mapping[str, Any]) -> dict[str, Any]:
-    known = last.get(claim.name)
-    verdicts = {question.name: "not run" for question in claim.question}
-    if isinstance(known, dict):
-        stale = known["stamp"] != claim.stamp
-        verdicts = {name: "stale" if stale else known["verdicts"].get(name, "not run") for name in verdicts}
+def _listed(claim: Claim, last: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    took = [known.get("cpu_seconds") for known in (last.get(claim.name), kept.get(claim.name)) if known]
     steps = sum(task.steps or 0 for _, _, task in claim.tuning_tasks()) * claim.tuning_seeds
     final = list(claim.tasks({}))
     return {
@@ -175,8 +177,18 @@ def _listed(claim: Claim, last: Mapping[str, Any]) -> dict[str, Any]:
         "said_by": claim.said_by,
         "runs": len(list(claim.tuning_tasks())) * claim.tuning_seeds + len(final) * claim.seeds,
         "agent_steps": steps + sum(task.steps or 0 for task in final) * claim.seeds,
-        "verdicts": verdicts,
+        "cpu_seconds": next((seconds for seconds in took if seconds), None),  # of all runs, when they were last made
+        "verdicts": _verdicts(claim, last.get(claim.name)),
+        "kept": _verdicts(claim, kept.get(claim.name)),
     }
+
+
+def _verdicts(claim: Claim, known: Any) -> dict[str, str]:
+    """Of each question, as a report has told them."""
+    if not isinstance(known, dict):
+        return {question.name: "not run" for question in claim.question}
+    stale = known["stamp"] != claim.stamp
+    return {q.name: "stale" if stale else known["verdicts"].get(q.name, "not run") for q in claim.question}
 
 
 def _draft(claim: Claim, out: Path) -> Card:

@@ -18,8 +18,9 @@ from qladder.envs.errors import UserError
 from qladder.runners.claim_file import Claim, claim_names, load_claim
 from qladder.runners.claim_report import formula, write_claims
 from qladder.runners.claim_verdict import Answer, Measures, _found_with, answers, effect, measures
-from qladder.runners.claims import cards, list_claims, write_last
+from qladder.runners.claims import KEPT, cards, list_claims, write_last
 from qladder.runners.config import CONFIGS
+from qladder.runners.progress import duration
 from qladder.runners.runs import find_runs
 from qladder.runners.stats import student_mean
 
@@ -368,8 +369,11 @@ def test_verdicts_of_other_claims_stay_known(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "qladder.runners", "claims", "list", "--out", str(tmp_path)]
     wide = {**os.environ, "COLUMNS": "200"}
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=wide).stdout
-    assert re.search(r"^ sorting .* 64 +4 undecided *$", printed, re.MULTILINE)
-    assert re.search(r"^ ten-minutes-classic .* 96 +not run *$", printed, re.MULTILINE)
+    assert re.search(r"^ sorting .* 64 .* 4 undecided *$", printed, re.MULTILINE)
+    kept = json.loads((KEPT / "verdicts.json").read_text())["ten-minutes-classic"]
+    took, count = duration(kept["cpu_seconds"]), len(kept["verdicts"])
+    (words,) = re.findall(rf"^ ten-minutes-classic .* 96 +{took} +(.*) \(kept runs\) *$", printed, re.MULTILINE)
+    assert sum(map(int, re.findall(r"\d+", words))) == count
     (tmp_path / "verdicts.json").write_text("[]")
     assert {verdict for row in list_claims(tmp_path) for verdict in row["verdicts"].values()} == {"not run"}
 
