@@ -17,8 +17,11 @@ from qladder.agents.single import Single
 from qladder.agents.traces import DenseTraces, TraceConfig, Traces
 from qladder.envs.errors import UserError
 from qladder.envs.fourier import FourierBasis
+from qladder.envs.random_cosines import RandomCosines
 from qladder.envs.rbf import RadialBasis
 from qladder.envs.tiles import TileCoder
+
+Basis = FourierBasis | RadialBasis | RandomCosines
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ class LinearConfig:
     """Where all values start; above any true value is optimism, which explores."""
     epsilon: Probability = Probability(0.1, 0.1, 0)  # noqa: RUF009 (frozen)
     """Probability of a random action while exploring."""
-    features: Literal["tiles", "fourier", "rbf"] = "tiles"
-    """Tile coding (Sutton and Barto 2018, 9.5.4), Fourier basis (Konidaris et al. 2011) or Gaussians on a grid."""
+    features: Literal["tiles", "fourier", "rbf", "random"] = "tiles"
+    """Tile coding (Sutton and Barto 2018, 9.5.4), Fourier basis (Konidaris et al. 2011), Gaussians on a grid, or random
+    cosines (Rahimi and Recht 2007)."""
     tilings: Annotated[int, Gt(0)] = 16
     """tiles: displaced grids; best a power of 2 and at least 4 per dimension."""
     tiles: tuple[Annotated[int, Gt(0)], ...] = (8,)
@@ -49,6 +53,10 @@ class LinearConfig:
     """rbf: Gaussians across each dimension; one number stands for all dimensions."""
     width: Annotated[float, Gt(0)] = 0.5
     """rbf: a Gaussian's standard deviation, in spacings of the centers."""
+    count: Annotated[int, Gt(0)] = 500
+    """random: cosines beside a constant."""
+    kernel_width: Annotated[float, Gt(0)] = 0.25
+    """random: the standard deviation of the Gaussian that they stand for, as a share of each dimension's range."""
     low: tuple[float, ...] | None = None
     """Lower bounds of the features; None: the environment's."""
     high: tuple[float, ...] | None = None
@@ -56,8 +64,8 @@ class LinearConfig:
     """How far from 0 the bounds are where the environment gives none within 1000."""
 
 
-def linear_values(agent: str, config: LinearConfig, spec: EnvSpec) -> SparseValues | DenseValues:
-    """Values `[A]` that are linear in the features that the settings choose.
+def linear_values(agent: str, config: LinearConfig, spec: EnvSpec, seed: int) -> SparseValues | DenseValues:
+    """Values `[A]` that are linear in the features that the settings choose; random ones descend from `seed`.
 
     Raises:
         UserError: the environment is none for linear values, or the features do not fit it.
@@ -74,6 +82,9 @@ def linear_values(agent: str, config: LinearConfig, spec: EnvSpec) -> SparseValu
             return SparseValues(coder, num_actions, config.initial_value)
         if config.features == "fourier":
             return DenseValues(FourierBasis(low, high, order), num_actions, config.initial_value)
+        if config.features == "random":
+            basis = RandomCosines(low, high, config.count, config.kernel_width, seed)
+            return DenseValues(basis, num_actions, config.initial_value)
         return DenseValues(RadialBasis(low, high, centers, config.width), num_actions, config.initial_value)
     except UserError as error:
         raise UserError(f"agent.{error}") from error
@@ -136,7 +147,9 @@ class DenseValues:
     (Nagumo and Noda 1967).
     """
 
-    def __init__(self, basis: FourierBasis | RadialBasis, num_actions: int, initial_value: float) -> None:
+    def __init__(
+        self, basis: FourierBasis | RadialBasis | RandomCosines, num_actions: int, initial_value: float
+    ) -> None:
         self._basis = basis
         self._weights = np.tile(basis.constant(initial_value), (num_actions, 1))
 
@@ -170,24 +183,31 @@ class DenseValues:
         self._weights += change * traces.of
 
     def state_dict(self) -> dict[str, Any]:
-        """`weights [A, F]`."""
-        return {"weights": self._weights.copy()}
+        """`weights [A, F]`, and random `features`, without which these mean nothing."""
+        basis, state = self._basis, {"weights": self._weights.copy()}
+        if isinstance(basis, RandomCosines):
+            return {**state, "features": {"directions": basis.directions, "shifts": basis.shifts}}
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a `state_dict`; ValueError where that is of other features."""
         self._weights = np.array(fitting(state["weights"], self._weights.shape))
+        if isinstance(self._basis, RandomCosines):
+            basis, features = self._basis, state["features"]
+            basis.directions = np.array(fitting(features["directions"], basis.directions.shape))
+            basis.shifts = np.array(fitting(features["shifts"], basis.shifts.shape))
 
 
 class Linear(Single):
     """A linear agent but for its `learn`; ties go to the lowest action; agents add one to it."""
 
     Config: ClassVar[Any] = LinearConfig
-    learnt: ClassVar[tuple[str, ...]] = ("weights", "tiles")
+    learnt: ClassVar[tuple[str, ...]] = ("weights", "tiles", "features")
 
     def __init__(self, config: LinearConfig, spec: EnvSpec, *, seed: int, device: str) -> None:
         self._step_size = config.step_size
         # Any: whichever it is, it meets no features but its own
-        self._linear: Any = linear_values(self.name, config, spec)
+        self._linear: Any = linear_values(self.name, config, spec, seed)
         super().__init__(config.gamma, config.epsilon, finite_actions(self.name, spec), seed, self._linear)
         self._known_obs: Any = None
         self._known: Any = None

@@ -100,6 +100,8 @@ class Question:
     """The smallest effect that matters, of a measure that is 0 for random play and 1 for a task that is solved."""
     places: tuple[str, ...] = ()
     """Environments; by default all."""
+    over: Literal["agent_steps", "cpu_seconds"] = "agent_steps"
+    """The clock of areas under curves; seconds as far as the quickest run took."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,9 @@ class Claim:
         for arm in told["arm"]:
             if not arm["tuned_as"]:  # as it was stamped before there was such a thing
                 del arm["tuned_as"]
+        for question in told["question"]:
+            if question["over"] == "agent_steps":  # likewise
+                del question["over"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     def trials(self, arm: Arm) -> tuple[Trial, ...]:
@@ -228,6 +233,8 @@ def _check(claim: Claim, where: str) -> None:
             raise UserError(f"{where} question '{question.name}': it has a contrast and an effect, and needs one")
         if not question.effect and not any(question.contrast.values()):
             raise UserError(f"{where} question '{question.name}'.contrast: no arm feeds it")
+        if question.over != "agent_steps" and claim.metric != "area":
+            raise UserError(f"{where} question '{question.name}'.over = '{question.over}': metric = 'area' has a clock")
         for name in question.effect:
             if name not in factors or question.effect.count(name) > 1:
                 told = f"{where} question '{question.name}'.effect = {list(question.effect)}"

@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from qladder.runners.claim_file import Claim, Question
+from qladder.runners.claim_file import Arm, Claim, Question
 from qladder.runners.claim_tables import LEVELS, elapsed, experience, tunability
 from qladder.runners.claim_verdict import Answer
 from qladder.runners.claims import Card
-from qladder.runners.curves import CLOCKS
+from qladder.runners.curves import CLOCKS, CPU, Clock
 from qladder.runners.diff import setting_text
 from qladder.runners.figures import Style, clock_svg, colours, scores_svg
 from qladder.runners.groups import groups
@@ -58,15 +58,16 @@ def write_claims(cards: Sequence[Card], path: Path, title: str = "qladder claims
 
 def formula(question: Question) -> str:
     """A contrast as people write it: `a + b - 0.9 c`; of factors, in words."""
+    clock = ", over CPU seconds of training," if question.over == "cpu_seconds" else ""
     if question.effect:
         first, *others = question.effect
-        return f"what {first} adds" + "".join(f", with {other} more than without" for other in others)
+        return f"what {first} adds" + "".join(f", with {other} more than without" for other in others) + clock
     parts = []
     for arm, weight in question.contrast.items():
         if weight:
             size = "" if abs(weight) == 1 else f"{abs(weight):g} × "
             parts.append(f"{'−' if weight < 0 else '+'} {size}{arm}")
-    return " ".join(parts).removeprefix("+ ")
+    return " ".join(parts).removeprefix("+ ") + clock
 
 
 def _card(card: Card, place: int) -> dict[str, Any]:
@@ -92,7 +93,8 @@ def _card(card: Card, place: int) -> dict[str, Any]:
         "figures": _scores(card, styles, place)
         if claim.metric == "score"
         else [
-            clock_svg([g for g in grouped if g.env == env], CLOCKS[0], styles, SIZE, f"c{place}-{i}-", each_seed=False)
+            clock_svg([g for g in grouped if g.env == env], clock, styles, SIZE, f"c{place}-{i}-{j}-", each_seed=False)
+            for j, clock in enumerate(_clocks(claim))
             for i, env in enumerate(envs)
         ],
         "rows": [
@@ -103,6 +105,7 @@ def _card(card: Card, place: int) -> dict[str, Any]:
                 "seeds": min(len(card.measures[arm.name][p.env]) for p in claim.place),
                 "chosen": chosen.get(arm.tuned_as or arm.name, "-"),
                 "tried": tunability(card, arm),
+                "diverged": _diverged(card, arm),
                 "colour": styles[arm.name][0] if arm.name in styles else "transparent",
             }
             for arm in claim.arm
@@ -119,6 +122,17 @@ def _scores(card: Card, styles: dict[str, Style], place: int) -> list[str]:
         scores = {arm: [*by_env[env].values()] for arm, by_env in card.measures.items() if by_env[env]}
         figures += [scores_svg(scores, styles, SIZE[0], f"c{place}-{i}-", env)] if scores else []
     return figures
+
+
+def _clocks(claim: Claim) -> list[Clock]:
+    """Those that its questions ask of."""
+    return [CLOCKS[0], *([CPU] if any(question.over == "cpu_seconds" for question in claim.question) else [])]
+
+
+def _diverged(card: Card, arm: Arm) -> str:
+    """How many of an arm's runs had values beyond twice what can be earned; nothing where they do not tell."""
+    known = [run.alarms for run in card.found.runs if run.agent == arm.name and run.alarms is not None]
+    return f"{sum('health/largest_q' in alarms for alarms in known)} of {len(known)}" if known else ""
 
 
 def _at_an_end(card: Card) -> list[str]:

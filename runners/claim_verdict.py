@@ -14,7 +14,7 @@ from qladder.envs.seeding import generator
 from qladder.runners.bootstrap import Resampled, resampled
 from qladder.runners.claim_file import Claim, Question
 from qladder.runners.contrast import ERROR, FEW, MOST, Estimate, certain, corrected
-from qladder.runners.curves import areas
+from qladder.runners.curves import Over, areas
 from qladder.runners.groups import scored
 from qladder.runners.runs import RunSummary
 from qladder.runners.stats import Floats, Interval, Student, iqm_rows, student_mean, t_quantile
@@ -50,7 +50,7 @@ class Answer:
     more_seeds: int | None  # where undecided: how many more would probably tell, if it is as it looks
 
 
-def measures(claim: Claim, runs: Iterable[RunSummary], labels: Iterable[str]) -> Measures:
+def measures(claim: Claim, runs: Iterable[RunSummary], labels: Iterable[str], over: Over = "agent_steps") -> Measures:
     """Of finished runs that are called so, by the claim's metric and its environments' scales."""
     found: Measures = {label: {place.env: {} for place in claim.place} for label in labels}
     finished = [run for run in runs if scored(run)]
@@ -59,7 +59,7 @@ def measures(claim: Claim, runs: Iterable[RunSummary], labels: Iterable[str]) ->
         if not there:
             continue
         if claim.metric == "area":
-            values = areas(there, "agent_steps")[0]
+            values = areas(there, over)[0]
         else:
             values = [run.evaluation.mean for run in there if run.evaluation is not None]
         for run, value in zip(there, values, strict=True):

@@ -10,7 +10,7 @@ from typing import Any
 
 from qladder.envs.errors import UserError
 from qladder.runners.arrays import DAMAGED
-from qladder.runners.claim_file import Claim, check_seeds, claim_names, load_claim, settings_table
+from qladder.runners.claim_file import Claim, Question, check_seeds, claim_names, load_claim, settings_table
 from qladder.runners.claim_runs import ClaimRuns, diverged, read_claim
 from qladder.runners.claim_verdict import Answer, Measures, answers, measures
 from qladder.runners.config import CONFIGS, resolve
@@ -52,6 +52,12 @@ class Card:
             "taken": sum(run.taken for run in every),
             **{name: sum(cost[name] for cost in own) for name in ("agent_steps", "seconds", "cpu_seconds")},
         }
+
+    def measured(self, question: Question) -> Measures:
+        """Of each run by the question's clock."""
+        if question.over == "agent_steps":
+            return self.measures
+        return measures(self.claim, self.found.runs, [arm.name for arm in self.claim.arm], question.over)
 
     def to_json(self) -> dict[str, Any]:
         """All that the page shows, and each run's measure."""
@@ -134,7 +140,7 @@ def cards(names: Sequence[str], out: Path = OUT) -> list[Card]:
     """
     claims = [load_claim(name) for name in names]
     drafts = [_draft(claim, out) for claim in claims]
-    questions = [(d.claim, question, d.measures) for d in drafts for question in d.claim.question]
+    questions = [(d.claim, question, d.measured(question)) for d in drafts for question in d.claim.question]
     judged = iter(answers(questions))
     return [replace(draft, answers=[next(judged) for _ in draft.claim.question]) for draft in drafts]
 

@@ -13,8 +13,8 @@ from qladder.envs.errors import UserError
 from qladder.runners.runs import CurvePoint, RunSummary
 from qladder.runners.stats import Floats, t_quantile
 
-Over = Literal["agent_steps", "frames", "updates", "seconds"]
-"""A clock of evaluations."""
+Over = Literal["agent_steps", "frames", "updates", "seconds", "cpu_seconds"]
+"""A clock of evaluations; seconds are those of training alone."""
 
 FRAMES_PER_SECOND = 60
 HUMAN_MARKS = ((600.0, "10 min"), (7200.0, "2 h"), (36000.0, "10 h"), (864000.0, "10 days"))
@@ -46,6 +46,10 @@ CLOCKS = (
         of_frames=lambda frames, _: frames / FRAMES_PER_SECOND,
     ),
 )
+
+
+CPU = Clock("CPU time of training", lambda p: p.cpu_seconds or 0.0, is_time=True)
+"""Of evaluations that tell it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ def areas(runs: Iterable[RunSummary], over: Over) -> tuple[list[float], tuple[fl
     """
     clock = Clock(over, lambda point: float(getattr(point, over)), is_time=False)
     runs = list(runs)
+    if untold := [run for run in runs if any(getattr(point, over) is None for point in run.curve)]:
+        raise UserError(f"{untold[0].folder}: its evaluations do not tell {over}; --over seconds works")
     if bare := [run for run in runs if not run.curve]:
         raise UserError(
             f"{bare[0].folder}: not evaluated during training, so it has no area; --metric score needs none"

@@ -40,8 +40,8 @@ class Judge:
         self._policy = Policy(session.agent, num_actions, config.protocol.evaluation.epsilon, config.run.seed)
         self._truth: Truth | None = truth(config)
         self._by_training = config.protocol.score == "training"
-        self.seconds = 0.0
-        """Wall-clock, of all evaluations of this process."""
+        self.seconds = self.cpu_seconds = 0.0
+        """Wall-clock, and of all cores, of all evaluations of this process."""
 
     def on_the_way(self, stop: Stop) -> Score | None:
         """By `run.eval_episodes`; None where training returns are the score and no episode has ended.
@@ -72,8 +72,9 @@ class Judge:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        started = time.monotonic()
+        started, cpu_started = time.monotonic(), time.process_time()
         try:
             yield
         finally:
             self.seconds += time.monotonic() - started
+            self.cpu_seconds += time.process_time() - cpu_started

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from qladder.runners.curves import Over
 from qladder.runners.groups import Group
 from qladder.runners.stats import Interval
 
-CLOCKS: tuple[Over, ...] = get_args(Over)
+CLOCKS: tuple[Over, ...] = ("agent_steps", "frames", "updates", "seconds")
 
 
 @dataclass(frozen=True)

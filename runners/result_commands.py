@@ -60,7 +60,7 @@ def compare(
     /,
     *,
     metric: Literal["score", "area"] = "score",
-    over: Literal["agent_steps", "frames", "updates", "seconds"] = "agent_steps",
+    over: Literal["agent_steps", "frames", "updates", "seconds", "cpu_seconds"] = "agent_steps",
     delta: float = 0.0,
     mix_protocols: bool = False,
     json: Json = False,
@@ -70,7 +70,7 @@ def compare(
     Args:
         runs: Run folders, or folders of them.
         metric: The evaluation of the final weights, or the area under the curve of all: the mean over a clock.
-        over: The clock of the area.
+        over: The clock of the area; seconds, by the wall or of the CPU, are those of training alone.
         delta: The smallest difference of returns that matters; agents that differ by less are equivalent.
         mix_protocols: Compare runs of different protocols, labelled.
     """

@@ -102,7 +102,7 @@ def record(folder: Path, manifest: dict[str, Any], agent_steps: int, changed: li
 def _check(state: dict[str, Any]) -> None:
     """ValueError, or another of `DAMAGED`, where it is not what a run saves."""
     run, mark, env = state["run"], state["time"]["metrics"], state["env"]
-    seconds = [state["time"][name] for name in ("seconds", "cpu_seconds")]
+    seconds = [state["time"][name] for name in ("seconds", "cpu_seconds", "training_cpu_seconds")]
     latest = run["latest"] or {}
     good = (
         all(type(run[name]) is int and run[name] >= 0 for name in (*Clocks._fields, "begun_at"))

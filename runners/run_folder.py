@@ -182,7 +182,8 @@ def write_summary(
 def curve_point(line: Mapping[str, Any]) -> dict[str, Any]:
     """An evaluation of metrics.jsonl as `summary.json` tells it."""
     clocks = {name: line[name] for name in ("frames", "agent_steps", "updates", "episodes")}
-    return {**clocks, "seconds": line["time/seconds"], "mean": line["eval/return"]}
+    cpu = line.get("time/training_cpu_seconds")  # of a person's, or taken, there is none
+    return {**clocks, "seconds": line["time/seconds"], "cpu_seconds": cpu, "mean": line["eval/return"]}
 
 
 def write_json(path: Path, value: Any) -> None:

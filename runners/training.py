@@ -134,6 +134,7 @@ class _Run:
         if resume:
             saved = session.resume(self._folder, self._segments, self.record.manifest, allow_drift=allow_drift)
         self._seconds_before: float = 0.0 if saved is None else saved["seconds"]
+        self._cpu_before: float = 0.0 if saved is None else saved["training_cpu_seconds"]
         mark = None if saved is None else saved["metrics"]
         self._metrics = Metrics(self._folder, keep_until=session.agent_steps if resume else None, mark=mark)
         if saved is None:
@@ -146,6 +147,7 @@ class _Run:
             if "eval/return" in line:
                 self._curve.append(curve_point(line))
         self._started = self._logged_at = self._saved_at = time.monotonic()
+        self._cpu_started = time.process_time()
         self._logged_steps = session.agent_steps
 
     def go(self, until: int | None) -> Result:
@@ -230,6 +232,11 @@ class _Run:
         """Wall-clock seconds of training, evaluations not counted."""
         return self._seconds_before + time.monotonic() - self._started - self._judge.seconds
 
+    @property
+    def _cpu_seconds(self) -> float:
+        """CPU seconds of training, of all cores, evaluations not counted."""
+        return self._cpu_before + time.process_time() - self._cpu_started - self._judge.cpu_seconds
+
     def _log(self) -> None:
         session, now = self._session, time.monotonic()
         rate = (session.agent_steps - self._logged_steps) / max(now - self._logged_at, 1e-9)
@@ -267,7 +274,8 @@ class _Run:
 
     def _add_to_curve(self, mean: float, told: Mapping[str, float]) -> None:
         if not self._curve or self._curve[-1]["agent_steps"] < self._session.agent_steps:  # else it was there already
-            record = self._write({"eval/return": mean, **told, "time/seconds": self._seconds})
+            took = {"time/seconds": self._seconds, "time/training_cpu_seconds": self._cpu_seconds}
+            record = self._write({"eval/return": mean, **told, **took})
             self._curve.append(curve_point(record))
         self._progress.evaluated(mean)
 
@@ -283,6 +291,7 @@ class _Run:
             "seconds": self._seconds,
             **self._cost.kept(),
             "exit_reason": reason,
+            "alarms": sorted(self._alarms.ever),
         }
         self._lock.check()
         self._metrics.mark()  # the score is on the disk before the run counts as finished
@@ -300,6 +309,7 @@ class _Run:
 
     def _save(self) -> None:
         self._lock.check()
-        kept = {"seconds": self._seconds, **self._cost.kept(), "metrics": self._metrics.mark()}
+        took = {"seconds": self._seconds, "training_cpu_seconds": self._cpu_seconds}
+        kept = {**took, **self._cost.kept(), "metrics": self._metrics.mark()}
         self._session.save(self._folder, self._segments, kept)
         self._saved_at = time.monotonic()

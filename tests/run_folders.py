@@ -73,10 +73,10 @@ def write_seeds(parent: Path, agent: str, env: str, scores: Sequence[float], **c
     return [write_run(parent, agent, env, seed, score, **changes) for seed, score in enumerate(scores)]
 
 
-def leave(folder: Path, task: Task, seed: int, score: float) -> Path:
+def leave(folder: Path, task: Task, seed: int, score: float, **changes: Any) -> Path:
     """A finished run of a suite's task, with its settings."""
     config = resolve(task.agent, task.env, task.table(seed))
     protocol = {"name": config.protocol.name, "version": config.protocol.version, "hash": config.protocol.hash}
-    run = write_run(folder, task.label, task.env, seed, score, protocol=protocol, steps=config.run.steps)
+    run = write_run(folder, task.label, task.env, seed, score, protocol=protocol, steps=config.run.steps, **changes)
     write_config(run, config)
     return run

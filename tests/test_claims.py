@@ -107,6 +107,7 @@ def test_prose_and_seeds_may_change_and_nothing_else(file: Path, claim: Claim) -
     assert stamp("A longer run", "A run without end") == claim.stamp
     for old, new in (
         ("delta = 0.05", "delta = 0.04"),
+        ("delta = 0.05", 'over = "cpu_seconds"'),
         ("small = -1 }", "small = -0.9 }"),
         ("steps = 20_000", "steps = 5_000"),
         ("step_size = 0.5", "step_size = 0.6"),
@@ -131,6 +132,7 @@ def test_prose_and_seeds_may_change_and_nothing_else(file: Path, claim: Claim) -
         ('what = "steps of a half"', 'trials = [{ label = "x", settings = {} }]', "there are large 1, small 2"),
         ("seeds = 6", "seeds = 1", "seeds = 1"),
         ('hypothesis = "On', 'hypotheses = "On', "there is no such field; did you mean 'hypothesis'"),
+        ("delta = 0.05", 'over = "frames"', "question.0.over = 'frames'"),
         ("delta = 0.05", "delt = 0.5", "question 'sooner'.delt: there is no such field; did you mean 'delta'"),
         ("delta = 0.05", 'rule = "x"', "question 'sooner'.rule: there is no such field"),
         ('what = "steps of a half"', 'why = "steps of a half"', "arm 'large'.why: there is no such field"),
@@ -290,6 +292,58 @@ def test_measures_are_areas_between_random_play_and_the_mark(claim: Claim, tmp_p
     assert found["large"]["FrozenLake-v1"] == {3: pytest.approx((0.4 - low) / (high - low))}  # of 0, 0.4, 0.8
     final = measures(replace(claim, metric="score"), find_runs([folder]).runs, ["large"])
     assert final["large"]["FrozenLake-v1"] == {3: pytest.approx((0.8 - low) / (high - low))}
+
+
+def test_a_question_of_cpu_seconds_is_of_what_was_learnt_in_them(file: Path, tmp_path: Path) -> None:
+    """Both learn as much over agent steps; one takes twice the time, so that half of the other's way counts."""
+    text = file.read_text()
+    i = text.index("[[question]]")
+    clocked = text[i:].replace('name = "sooner"', 'name = "quicker"\nover = "cpu_seconds"')
+    file.write_text(text + clocked)
+    claim = load_claim(str(file))
+    place, scale = tmp_path / f"{claim.name}-{claim.stamp}", claim.place[0].scale
+    for task in claim.tasks({arm.name: claim.trials(arm)[0] for arm in claim.arm}):
+        slow = 1 + (task.label == "small")
+        for seed in range(6):
+            curve = [
+                {
+                    **POINT,
+                    "agent_steps": k,
+                    "cpu_seconds": slow * k / 100,
+                    "mean": scale.random + k / 1000 * (scale.mark - scale.random),
+                }
+                for k in (0, 500, 1000)
+            ]
+            leave(place / "runs", task, seed, 0.5, curve=curve)
+    (card,) = cards([str(file)], tmp_path)
+    by_steps, by_seconds = card.answers
+    assert by_steps.effect == pytest.approx(0.0)
+    assert by_seconds.effect == pytest.approx(0.5 - 0.25)  # within the ten seconds that both took
+    page = write_claims([card], tmp_path / "page.html").read_text()
+    assert "over CPU seconds of training," in page
+    assert "CPU time of training" in page
+    for run in (place / "runs").glob("*/summary.json"):
+        run.write_text(re.sub(r'"cpu_seconds": [\d.]+, ', "", run.read_text()))
+    with pytest.raises(UserError, match="its evaluations do not tell cpu_seconds"):
+        cards([str(file)], tmp_path)
+    file.write_text(file.read_text().replace("seeds = 6", 'seeds = 6\nmetric = "score"'))
+    with pytest.raises(UserError, match=r"question 'quicker'\.over = 'cpu_seconds': metric = 'area' has a clock"):
+        load_claim(str(file))
+
+
+POINT = {"frames": 0, "updates": 0, "seconds": 0.0, "episodes": 1}
+
+
+def test_how_many_runs_had_values_that_diverge_stands_on_the_card(file: Path, tmp_path: Path) -> None:
+    claim = load_claim(str(file))
+    place = tmp_path / f"{claim.name}-{claim.stamp}"
+    for task in claim.tasks({arm.name: claim.trials(arm)[0] for arm in claim.arm}):
+        for seed in range(3):
+            alarms = ["health/largest_q"] if task.label == "large" and seed else ["health/dormant"]
+            leave(place / "runs", task, seed, 0.5, alarms=alarms)
+    page = write_claims(cards([str(file)], tmp_path), tmp_path / "page.html").read_text()
+    assert "values diverged" in page
+    assert re.findall(r"<td>(\d of 3)</td>", page)[:2] == ["2 of 3", "0 of 3"]
 
 
 def test_a_contrast_is_written_as_people_write_it(claim: Claim) -> None:

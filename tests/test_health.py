@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import threading
 import time
 from pathlib import Path
@@ -258,6 +259,7 @@ def test_troubles_are_told_when_they_begin() -> None:
     assert heard(4, largest_q=30.0) == []
     assert heard(5, largest_q=10.0) == []
     assert alarms.under_way == {}
+    assert alarms.ever == {"health/largest_q"}
     assert heard(6, largest_q=21.0) == list(alarms.under_way.values()) != []
     assert heard(7, dormant=0.75, gradient_norm=1e-9) == []
     assert len(heard(8, dormant=0.76, gradient_norm=0.0)) == 2
@@ -328,6 +330,8 @@ def test_a_run_that_diverges_says_so_on_standard_error(tmp_path: Path) -> None:
                     cwd=tmp_path)  # fmt: skip
     assert again.returncode == 0
     assert "values diverge" not in again.stderr  # it was told before
+    (summary,) = tmp_path.glob("*/summary.json")
+    assert "health/largest_q" in json.loads(summary.read_text())["alarms"]
 
 
 def busy_learning(seconds: float) -> None:

@@ -17,6 +17,7 @@ from qladder.agents.linear_sarsa import LinearSarsa, LinearSarsaConfig
 from qladder.agents.schedules import Schedule, constant
 from qladder.envs.errors import UserError
 from qladder.envs.fourier import FourierBasis
+from qladder.envs.random_cosines import RandomCosines
 from qladder.envs.rbf import RadialBasis
 from qladder.envs.spec import EnvSpec
 from qladder.envs.tiles import TileCoder
@@ -69,6 +70,35 @@ def test_the_radial_basis_as_a_plain_loop() -> None:
         assert basis(point) == pytest.approx([n / sum(near) for n in near])
     assert basis.num_features == 6
     assert basis.constant(3.0) @ basis(POINTS[0]) == pytest.approx(3.0)
+
+
+def test_random_cosines_as_a_plain_loop_and_what_they_stand_for() -> None:
+    basis = RandomCosines(LOW, HIGH, 7, 0.5, 3)
+    assert basis.num_features == 8
+    for point in POINTS:
+        x = [min(max((v - lo) / (hi - lo), 0), 1) for v, lo, hi in zip(point, LOW, HIGH, strict=True)]
+        expected = [
+            math.sqrt(2) * math.cos(sum(w * v for w, v in zip(direction, x, strict=True)) + shift)
+            for direction, shift in zip(basis.directions, basis.shifts, strict=True)
+        ]
+        assert basis(point) == pytest.approx([1.0, *expected])
+    assert basis.constant(3.0) @ basis(POINTS[0]) == pytest.approx(3.0)
+    many = RandomCosines((0.0, 0.0), (1.0, 1.0), 50_000, 0.5, 0)
+    one, other = np.array([0.2, 0.9]), np.array([0.5, 0.6])
+    kernel = math.exp(-sum((one - other) ** 2) / (2 * 0.5**2))
+    assert many(one)[1:] @ many(other)[1:] / 50_000 == pytest.approx(kernel, abs=0.02)
+
+
+def test_weights_of_random_features_come_with_these() -> None:
+    settings = {"features": "random", "count": 5, "epsilon": constant(0.0)}
+    agent, other = linear(seed=0, **settings), linear(seed=1, **settings)
+    for x in (0.1, 0.4, 0.8):
+        learn(agent, at(x), 0, 1.0, 0.0, True, at(x))
+    assert other.values(at(0.3)) != agent.values(at(0.3))
+    other.load_state_dict(agent.state_dict())
+    assert other.values(at(0.3)) == agent.values(at(0.3))
+    with pytest.raises(ValueError, match=r"instead of numbers"):
+        linear(**{**settings, "count": 6}).load_state_dict(agent.state_dict())
 
 
 def test_the_narrowest_gaussians_are_the_nearest_center() -> None:
@@ -162,12 +192,17 @@ def directions(agent: str, x: Any) -> tuple[Any, Any]:
         features = np.zeros(72)
         features[TileCoder((0.0,), (1.0,), 8, 8)(x)] = 1.0
         return features, features / 8
-    basis = FourierBasis((0.0,), (1.0,), 3) if agent == "fourier" else RadialBasis((0.0,), (1.0,), 5, 0.5)
+    bases: dict[str, Any] = {
+        "fourier": FourierBasis((0.0,), (1.0,), 3),
+        "rbf": RadialBasis((0.0,), (1.0,), 5, 0.5),
+        "random": RandomCosines((0.0,), (1.0,), 500, 0.25, 0),
+    }
+    basis = bases[agent]
     features = basis(x)
     return features, basis.scale * features / sum(basis.scale * features**2)
 
 
-@pytest.mark.parametrize("features", ["tiles", "fourier", "rbf"])
+@pytest.mark.parametrize("features", ["tiles", "fourier", "rbf", "random"])
 @pytest.mark.parametrize("terminated", [True, False])
 def test_sarsa_lambda_adds_up_to_lambda_returns(features: str, terminated: bool) -> None:
     rng = np.random.default_rng(0)
@@ -198,6 +233,7 @@ RUNGS = [
     ("linear-q", {}),
     ("linear-q", {"features": "fourier"}),
     ("linear-q", {"features": "rbf"}),
+    ("linear-q", {"features": "random"}),
     ("linear-q", {"table_size": 300}),
     ("linear-sarsa", {}),
     ("linear-sarsa", {"features": "fourier", "traces": "accumulating"}),
@@ -261,7 +297,7 @@ def test_greedy_play_where_it_never_was_numbers_no_tiles(cls: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"features": "wavelets"}, r"agent\.features = 'wavelets'.*'tiles', 'fourier' or 'rbf'"),
+        ({"features": "wavelets"}, r"agent\.features = 'wavelets'.*'tiles', 'fourier', 'rbf' or 'random'"),
         ({"order": 0}, r"agent\.order.* = 0"),
         ({"width": 0}, r"agent\.width = 0"),
         ({"tiles": -1}, r"agent\.tiles.* = -1"),
@@ -280,6 +316,7 @@ def test_bad_settings_are_named(settings: dict[str, Any], said: str) -> None:
         ({"features": "fourier", "traces": "replacing"}, r"agent\.traces = 'replacing'.*accumulating works"),
         ({"features": "fourier", "order": (3, 3)}, r"agent\.order: 2 numbers \[3, 3\] for 1 dimensions"),
         ({"features": "rbf", "centers": (200_000,)}, r"agent\.centers: \[200000\] make 2e\+05 features"),
+        ({"features": "random", "count": 100_000}, r"agent\.count: 100000 is not allowed"),
         ({"low": (2.0,)}, r"agent\.low, high: \[2\.0, 1\.0\] in dimension 0"),
     ],
 )

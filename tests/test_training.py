@@ -210,7 +210,11 @@ def test_seconds_and_rates_are_of_training_alone(tmp_path: Path, monkeypatch: py
     assert cpu[0] == 3 * 100
     assert cpu[1] > 3 * (200 + 100)  # evaluations are counted
     assert cpu == sorted(cpu)
-    assert json.loads((Path(result["run"]) / "summary.json").read_text())["cpu_seconds"] > cpu[-1]
+    evaluated = [r for r in told if "eval/return" in r]
+    assert [r["time/training_cpu_seconds"] for r in evaluated] == [3 * r["agent_steps"] for r in evaluated]
+    summary = json.loads((Path(result["run"]) / "summary.json").read_text())
+    assert summary["cpu_seconds"] > cpu[-1]
+    assert [point["cpu_seconds"] for point in summary["curve"]] == [3 * r["agent_steps"] for r in evaluated]
 
 
 def test_a_bad_checkpoint_falls_back_to_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
