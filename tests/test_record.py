@@ -62,19 +62,26 @@ def test_a_run_that_has_not_begun_leaves_what_stands_there(tmp_path: Path) -> No
 
 
 def test_an_end_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with RunLock(tmp_path) as lock, pytest.raises(ZeroDivisionError), begun(tmp_path, lock):
+    with RunLock(tmp_path) as lock:
+        record = begun(tmp_path, lock)
         (tmp_path / "manifest.json").unlink()
         (tmp_path / "manifest.json").mkdir()
-        _ = 1 / 0
+        with pytest.raises(ZeroDivisionError), record:
+            _ = 1 / 0
     assert "the manifest does not tell how the run ended: failed: ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_a_hang_is_a_fault_of_the_environment_and_the_lock_is_free_again(tmp_path: Path) -> None:
     record = Record(tmp_path, {"exit_reason": None})
-    with pytest.raises(EnvironmentFaultError, match="no answer"), at_work(record, tmp_path, 1.0) as lock:
-        record.begin(CONFIG, lock)
-        with record:
-            raise HangError("no answer")
+
+    def hang() -> None:
+        with at_work(record, tmp_path, 1.0) as lock:
+            record.begin(CONFIG, lock)
+            with record:
+                raise HangError("no answer")
+
+    with pytest.raises(EnvironmentFaultError, match="no answer"):
+        hang()
     assert ended(tmp_path) == "failed: HangError: no answer"
     with RunLock(tmp_path):
         pass
