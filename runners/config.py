@@ -36,6 +36,8 @@ class EnvConfig:
     """Arguments that only evaluations get: a score for what was not trained, e.g. --env.eval_kwargs.right 2."""
     wrappers: tuple[str, ...] = ()
     """Your own wrappers, each module:function, innermost first."""
+    eval_wrappers: tuple[str, ...] = ()
+    """Wrappers that only evaluations get, around the others."""
 
     @property
     def variant(self) -> str:
@@ -43,12 +45,18 @@ class EnvConfig:
         given, asked = (
             [f"{name}={value}" for name, value in sorted(some.items())] for some in (self.kwargs, self.eval_kwargs)
         )
+        asked += self.eval_wrappers
         return ", ".join([*given, *self.wrappers, *(["evaluated with " + " ".join(asked)] if asked else [])])
 
     @property
     def evaluation_kwargs(self) -> dict[str, Any]:
         """The arguments of evaluations' environments."""
         return {**self.kwargs, **self.eval_kwargs}
+
+    @property
+    def evaluation_wrappers(self) -> tuple[str, ...]:
+        """The wrappers of evaluations' environments."""
+        return (*self.wrappers, *self.eval_wrappers)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Truth:
 
 def truth(config: Config) -> Truth | None:
     """The exact model of a run's environment; None where it is not known (or the user's wrappers may change it)."""
-    if config.env.wrappers or config.env.id.startswith("ALE/"):
+    if config.env.evaluation_wrappers or config.env.id.startswith("ALE/"):
         return None
     from qladder.envs import own  # noqa: F401  (registers environments)
     from qladder.envs.gym import make_gym
@@ -199,13 +199,13 @@ def evaluation_environment(config: Config, batched: bool, seed: int, stream: str
         batched=batched,
         num_envs=num_envs,
         kwargs=config.env.evaluation_kwargs,
-        wrappers=config.env.wrappers,
+        wrappers=config.env.evaluation_wrappers,
     )
 
 
 def check_evaluation(config: Config, spec: EnvSpec) -> None:
-    """UserError where `env.eval_kwargs` make an environment that an agent of `spec` cannot play."""
-    if not config.env.eval_kwargs:
+    """UserError where `env.eval_kwargs` or `eval_wrappers` make an environment that an agent of `spec` cannot play."""
+    if not (config.env.eval_kwargs or config.env.eval_wrappers):
         return
     env = evaluation_environment(config, spec.batched, config.run.seed, "evaluation", 1)
     env.close()
@@ -213,6 +213,8 @@ def check_evaluation(config: Config, spec: EnvSpec) -> None:
         trained, asked = getattr(spec, name), getattr(env.spec, name)
         if trained != asked:
             told = f"env.eval_kwargs = {config.env.eval_kwargs}"
+            if config.env.eval_wrappers:
+                told = f"env.eval_wrappers = {list(config.env.eval_wrappers)}"
             raise UserError(f"{told}: what is trained has {name} {trained}, what is evaluated {asked}")
 
 

@@ -18,7 +18,7 @@ OWN = (
 )
 """Fields of `run` that may differ between runs of one trial."""
 EVALUATED = {
-    "env": ("eval_kwargs",),
+    "env": ("eval_kwargs", "eval_wrappers"),
     "agent": ("stress", "stress_size"),
     "run": ("label", "claim", "eval_every", "eval_episodes"),
 }
@@ -107,7 +107,8 @@ def training_differs(one: Config, other: Config) -> list[str]:
 
 def own_modules(table: Table) -> set[str]:
     """Those that a run's settings name for agents, environments or wrappers, and that are none of qladder's."""
-    named = (table["agent"]["name"], table["env"]["id"], *table["env"].get("wrappers", ()))
+    wrappers = (*table["env"].get("wrappers", ()), *table["env"].get("eval_wrappers", ()))
+    named = (table["agent"]["name"], table["env"]["id"], *wrappers)
     return {name.partition(":")[0] for name in named if ":" in name and not name.startswith("qladder.")}
 
 

@@ -110,7 +110,7 @@ class Gym:
         id, env = config.env.id, config.env
 
         def make(render_mode: str | None) -> gymnasium.Env[Any, Any]:
-            kwargs, wrappers = env.evaluation_kwargs, env.wrappers
+            kwargs, wrappers = env.evaluation_kwargs, env.evaluation_wrappers
             return make_gym(
                 id, config.protocol, training=False, kwargs=kwargs, wrappers=wrappers, render_mode=render_mode
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from qladder.envs.protocol import Evaluation
 from qladder.envs.seeding import integer
 from qladder.runners import train
 from qladder.runners.config import Config, resolve
-from qladder.runners.evaluation import Policy, exact_return, play, truth
+from qladder.runners.evaluation import Policy, evaluation_environment, exact_return, play, truth
 from qladder.runners.loading import load_run, make_agent, make_environment
 
 
@@ -152,6 +153,32 @@ def test_what_is_evaluated_can_differ_from_what_is_trained(tmp_path: Path) -> No
     assert len(set(same["evaluation"]["returns"])) == 2
     assert same["variant"] == "is_slippery=True, map_name=4x4"
     assert other["variant"] == "is_slippery=True, map_name=4x4, evaluated with is_slippery=False"
+
+
+def test_wrappers_of_evaluations_alone_change_no_training(tmp_path: Path) -> None:
+    dark = ["qladder.envs.flicker:flicker"]
+    settings = {"run": {"steps": 3_000, "eval_episodes": 1}}
+    for name, asked in (("same", {}), ("other", {"eval_wrappers": dark})):
+        train("linear-q", "CartPole-v1", settings={**settings, "env": asked}, out=tmp_path, name=name)
+    same, other = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("same", "other"))
+    tables = [load_run(tmp_path / name)[1].agent.state_dict() for name in ("same", "other")]
+    assert str(tables[0]) == str(tables[1])
+    assert same["evaluation"]["returns"] != other["evaluation"]["returns"]
+    assert (same["variant"], other["variant"]) == ("", f"evaluated with {dark[0]}")
+    taken = train(trained_in=tmp_path / "same", settings={"env": {"eval_wrappers": dark}}, out=tmp_path, name="taken")
+    assert taken["evaluation"]["returns"] == other["evaluation"]["returns"]
+
+
+def test_a_game_is_evaluated_under_a_moved_camera() -> None:
+    config = resolve("random", "ALE/Pong-v5", {"env": {"eval_wrappers": ["qladder.envs.shifted:shift_2"]}})
+    shifted = evaluation_environment(config, True, 0, "some", 2)
+    plain = evaluation_environment(replace(config, env=replace(config.env, eval_wrappers=())), True, 0, "some", 2)
+    with contextlib.closing(shifted), contextlib.closing(plain):
+        seen = [(plain.reset(), shifted.reset())]
+        for action in (0, 2, 3, 0):
+            seen.append((plain.step(np.full(2, action)).obs, shifted.step(np.full(2, action)).obs))
+        for one, moved in seen:
+            np.testing.assert_array_equal(moved[..., 2:, 2:], one[..., :-2, :-2])
 
 
 def test_an_evaluation_of_other_observations_is_refused_before_the_run(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from gymnasium.utils.env_checker import check_env
 from qladder.envs import own  # noqa: F401
 from qladder.envs.crossing import LANES, Crossing
 from qladder.envs.errors import UserError
-from qladder.envs.flicker import Flicker
+from qladder.envs.flicker import Flicker, flicker
 from qladder.envs.permuted import Permuted, permute_afresh, permute_blocks, permute_pixels
 from qladder.envs.shapes import ShapeCatch
+from qladder.envs.shifted import Shifted, shift_1, shift_2, shift_4
 from qladder.envs.sorting import Sort
 from qladder.envs.stacked import stack_2, stack_4
 from qladder.envs.tmaze import EAST, NORTH, SOUTH, WEST, TMaze
@@ -259,6 +260,37 @@ def test_the_best_that_sorting_gives() -> None:
         if inversions <= 3:
             assert best_return(env, 4, 4) == pytest.approx(found[-1])
     assert np.mean(found) == pytest.approx(0.85)
+
+
+@pytest.mark.parametrize(
+    ("make", "wrapper"),
+    [
+        *((ShapeCatch, wrap) for wrap in (permute_pixels, permute_blocks, permute_afresh, flicker, shift_1)),
+        *((Crossing, wrap) for wrap in (permute_pixels, permute_afresh, flicker, shift_4)),
+        *((Sort, wrap) for wrap in (flicker, stack_2, stack_4)),
+    ],
+)
+def test_gymnasiums_checker_has_nothing_to_say_of_wrappers(make: Any, wrapper: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*different from the unwrapped version")
+        check_env(wrapper(make()), skip_render_check=True)
+
+
+@pytest.mark.parametrize(("wrapper", "pixels"), [(shift_1, 1), (shift_2, 2), (shift_4, 4)])
+def test_a_moved_camera_sees_what_a_moved_field_shows(wrapper: Any, pixels: int) -> None:
+    moved, expected = wrapper(ShapeCatch()), ShapeCatch(down=pixels, right=pixels)
+    for seed in range(5):
+        np.testing.assert_array_equal(moved.reset(seed=seed)[0], expected.reset(seed=seed)[0])
+        for action in (0, 2, 1):
+            np.testing.assert_array_equal(moved.step(action)[0], expected.step(action)[0])
+    with pytest.raises(UserError, match=r"shifted: .* is no picture"):
+        wrapper(gymnasium.make("CartPole-v1"))
+
+
+def test_what_comes_into_sight_repeats_the_edge() -> None:
+    picture = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+    assert Shifted(ShapeCatch(), 1).observation(picture).tolist() == [[[0, 0, 1, 2], [0, 0, 1, 2], [4, 4, 5, 6]]]
 
 
 def test_permuted_pixels_are_all_there() -> None:
