@@ -165,6 +165,9 @@ def test_wrappers_of_evaluations_alone_change_no_training(tmp_path: Path) -> Non
     assert str(tables[0]) == str(tables[1])
     assert same["evaluation"]["returns"] != other["evaluation"]["returns"]
     assert (same["variant"], other["variant"]) == ("", f"evaluated with {dark[0]}")
+    bare = resolve("q-learning", "FrozenLake-v1", {})
+    assert truth(bare) is not None
+    assert truth(replace(bare, env=replace(bare.env, eval_wrappers=("some:wrapper",)))) is None
     taken = train(trained_in=tmp_path / "same", settings={"env": {"eval_wrappers": dark}}, out=tmp_path, name="taken")
     assert taken["evaluation"]["returns"] == other["evaluation"]["returns"]
 
