@@ -8,6 +8,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from qladder.envs.screen import enlarged
+
 SIDE, BAND = 28, 4  # pixels of the field and of a band: a lane, or the kerb at either end
 LANES = SIDE // BAND - 2
 LEFT = 13  # column of the walker's left half
@@ -65,10 +67,7 @@ class Crossing(gymnasium.Env[NDArray[np.uint8], np.int64]):
         return self._picture()[None], reward, terminated, False, {}
 
     def render(self) -> NDArray[np.uint8] | None:
-        if self.render_mode is None:
-            return None
-        large = np.kron(self._picture(), np.ones((SCREEN, SCREEN), np.uint8))
-        return np.repeat(large[:, :, None], 3, axis=2)
+        return None if self.render_mode is None else enlarged(self._picture(), SCREEN)
 
     def _crashed(self) -> bool:
         if not 1 <= self._band <= LANES:

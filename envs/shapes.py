@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qladder.envs.errors import UserError
+from qladder.envs.screen import enlarged
 
 COLUMNS, ROWS = 20, 19
 MARGIN = 4
@@ -72,10 +73,7 @@ class ShapeCatch(gymnasium.Env[NDArray[np.uint8], np.int64]):
         return self._picture()[None], reward, terminated, False, {}
 
     def render(self) -> NDArray[np.uint8] | None:
-        if self.render_mode is None:
-            return None
-        large = np.kron(self._picture(), np.ones((SIDE, SIDE), np.uint8))
-        return np.repeat(large[:, :, None], 3, axis=2)
+        return None if self.render_mode is None else enlarged(self._picture(), SIDE)
 
     def _picture(self) -> NDArray[np.uint8]:
         field = np.zeros((ROWS, COLUMNS), np.uint8)

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qladder.envs.errors import UserError
+from qladder.envs.screen import enlarged
 
 PRICE = 0.05  # of an exchange
+HEIGHT, BAR, SIDE = 24, 4, 8  # pixels of a bar, and screen pixels of one in `render`
 
 
 class Sort(gymnasium.Env[Any, np.int64]):
@@ -21,10 +23,10 @@ class Sort(gymnasium.Env[Any, np.int64]):
     orders the mean number of exchanges is 3.
 
     `view` says what is seen of them: `reals`, float32 `[k]`, or `order`, the number that has bit i where the i-th is no
-    larger than the next: what sorting is about, and nothing else.
+    larger than the next: what sorting is about, and nothing else. `render()` shows them as bars.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as gymnasium types it
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012  # as gymnasium types it
 
     def __init__(
         self,
@@ -64,6 +66,15 @@ class Sort(gymnasium.Env[Any, np.int64]):
         self._numbers[[i, i + 1]] = self._numbers[[i + 1, i]]
         self._moves += 1
         return self._seen(), -PRICE, False, self._moves >= 3 * self._k, {}
+
+    def render(self) -> NDArray[np.uint8] | None:
+        if self.render_mode is None:
+            return None
+        picture = np.zeros((HEIGHT, BAR * self._k), np.uint8)
+        for i, number in enumerate(self._numbers):
+            tall = 1 + int((number - self._low) / (self._high - self._low) * (HEIGHT - 1))
+            picture[HEIGHT - tall :, BAR * i : BAR * i + BAR - 1] = 255
+        return enlarged(picture, SIDE)
 
     def _ordered(self) -> NDArray[np.bool_]:
         ordered: NDArray[np.bool_] = self._numbers[:-1] <= self._numbers[1:]

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qladder.envs.errors import UserError
+from qladder.envs.screen import enlarged
 
 NORTH, SOUTH, EAST, WEST = range(4)
 CUE_NORTH, CUE_SOUTH, CORRIDOR, JUNCTION = range(4)
 PRICE = 0.1  # of walking into a wall
+WAY, CUE, HERE = 80, 160, 255  # grey values
+SIDE = 32  # screen pixels of a cell in `render`
 
 
 class TMaze(gymnasium.Env[NDArray[np.float32], np.int64]):
@@ -22,10 +25,11 @@ class TMaze(gymnasium.Env[NDArray[np.float32], np.int64]):
     North or south at the junction ends the episode: +1 where the cue said so, else -1. After 4 `length` + 20 steps it
     is cut off (truncated). The best is 1; without memory of the cue it is 0.
 
-    Observations are float32 `[4]`, one of them 1: cue north, cue south, corridor, junction.
+    Observations are float32 `[4]`, one of them 1: cue north, cue south, corridor, junction. `render()` shows the cue as
+    they do: at the start alone.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as gymnasium types it
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012  # as gymnasium types it
 
     def __init__(self, length: int = 5, render_mode: str | None = None) -> None:
         if length < 1:
@@ -53,6 +57,16 @@ class TMaze(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._cell = self._cell if blocked else cell
         seen = JUNCTION if self._cell == self._length else CORRIDOR
         return self._seen(seen), -PRICE if blocked else 0.0, False, self._steps >= self._limit, {}
+
+    def render(self) -> NDArray[np.uint8] | None:
+        if self.render_mode is None:
+            return None
+        maze = np.zeros((3, self._length + 1), np.uint8)
+        maze[1, :] = maze[:, self._length] = WAY
+        if self._steps == 0:
+            maze[2 * self._cue, 0] = CUE
+        maze[1, self._cell] = HERE
+        return enlarged(maze, SIDE)
 
     def _seen(self, which: int) -> NDArray[np.float32]:
         return np.eye(4, dtype=np.float32)[which]

@@ -45,6 +45,42 @@ def test_gymnasiums_checker_has_nothing_to_say(env_id: str, kwargs: dict[str, An
         check_env(gymnasium.make(env_id, **kwargs).unwrapped, skip_render_check=True)
 
 
+def test_sorting_is_drawn_as_bars() -> None:
+    env = Sort(k=3, render_mode="rgb_array")
+    env.reset(seed=3)
+    env._numbers = np.array([0.0, 0.5, 0.999], np.float32)
+    picture = env.render()
+    assert picture is not None
+    assert (picture.shape, picture.dtype) == ((24 * 8, 3 * 4 * 8, 3), np.uint8)
+    heights = (picture[:, 4 :: 4 * 8, 0] > 0).sum(axis=0) // 8
+    assert heights.tolist() == [1, 12, 23]
+    assert not picture[:, 3 * 8 : 4 * 8].any()  # between two bars
+    assert Sort().render() is None
+
+
+def test_a_maze_shows_its_cue_at_the_start_alone() -> None:
+    env = TMaze(length=4, render_mode="rgb_array")
+    for seed in range(4):
+        obs, _ = env.reset(seed=seed)
+        cells = env.render()[::32, ::32, 0]  # type: ignore[index]
+        cue = int(obs[1])  # 0 north, 1 south
+        assert cells.shape == (3, 5)
+        assert (cells[2 * cue, 0], cells[2 - 2 * cue, 0], cells[1, 0]) == (160, 0, 255)
+        assert cells[:, 4].tolist() == [80, 80, 80]
+        env.step(WEST)  # into the wall
+        assert env.render()[::32, ::32, 0][:, 0].tolist() == [0, 255, 0]  # type: ignore[index]
+        env.step(EAST)
+        assert env.render()[::32, ::32, 0][1].tolist() == [80, 255, 80, 80, 80]  # type: ignore[index]
+    assert TMaze().render() is None
+
+
+@pytest.mark.parametrize("env_id", ["ShapeCatch", "Crossing", "Sort", "TMaze"])
+def test_gymnasiums_checker_draws_them_too(env_id: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gymnasium.make(f"qladder/{env_id}-v0", render_mode="rgb_array").unwrapped)
+
+
 def best_return(env: Any, actions: int, moves: int) -> float:
     """By trying all actions on copies."""
     found = []
