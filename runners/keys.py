@@ -28,6 +28,7 @@ KEYS: Mapping[str, Mapping[str, int]] = {  # by the environment's id without its
     "Catch84": {"left": 0, "right": 2},
     "ShapeCatch": {"left": 0, "right": 2},
     "Crossing": {"down": 0, "up": 2},
+    "TMaze": {"up": 0, "down": 1, "right": 2, "left": 3},
     "FrozenLake": {"left": 0, "down": 1, "right": 2, "up": 3},
     "FrozenLake8x8": {"left": 0, "down": 1, "right": 2, "up": 3},
     "CliffWalking": {"up": 0, "right": 1, "down": 2, "left": 3},

@@ -13,6 +13,7 @@ import pytest
 from qladder.envs.catch import Catch
 from qladder.envs.errors import UserError
 from qladder.envs.seeding import integer
+from qladder.envs.tmaze import EAST, NORTH
 from qladder.runners.compare import compare
 from qladder.runners.config import load_protocol
 from qladder.runners.keys import keys_of
@@ -54,6 +55,8 @@ def test_held_keys_are_actions() -> None:
     crossing = keys_of("qladder/Crossing-v0", 3, load_protocol("classic"))
     assert [crossing.action({key}) for key in ("down", "up", "left")] == [0, 2, None]
     assert crossing.idle == 1
+    maze = keys_of("qladder/TMaze-v0", 4, load_protocol("classic"))
+    assert (maze.action({"up"}), maze.action({"right"}), maze.idle) == (NORTH, EAST, "wait")
     other = keys_of("Mine-v0", 3, load_protocol("classic"))
     assert (other.action({"2"}), other.action({"3"}), other.idle) == (2, None, "wait")
 
@@ -127,8 +130,8 @@ def test_what_cannot_be_played_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(UserError, match="--rate -1: must be above 0"):
         play_by_hand("CartPole-v1", rate=-1, out=tmp_path)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    with pytest.raises(UserError, match="'qladder/TMaze-v0' draws no pictures"):
-        play_by_hand("qladder/TMaze-v0", out=tmp_path)
+    with pytest.raises(UserError, match="'corridor:tests/Corridor-v0' draws no pictures"):
+        play_by_hand("corridor:tests/Corridor-v0", out=tmp_path)
     with pytest.raises(UserError, match="a person is no agent that can be trained"):
         train("qladder.runners.person:Person", "CartPole-v1", out=tmp_path)
     monkeypatch.setenv("SDL_VIDEODRIVER", "none-such")
