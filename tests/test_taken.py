@@ -246,7 +246,7 @@ def test_training_knows_nothing_of_names_and_evaluation_and_of_all_else() -> Non
             other = {**table, section: {**fields, name: "another"}}
             free += [f"{section}.{name}"] if _training(other, DQNConfig) == _training(table, DQNConfig) else []
     assert sorted(free) == [
-        *("agent.stress", "agent.stress_size", "env.eval_kwargs", "run.checkpoint_every", "run.checkpoint_minutes"),
+        *("agent.stress", "agent.stress_size", "env.eval_kwargs", "env.eval_wrappers", "run.checkpoint_every", "run.checkpoint_minutes"),
         *("run.checkpoint_replay", "run.claim", "run.device", "run.eval_episodes", "run.eval_every", "run.hang_after"),
         *("run.health_every", "run.keep_every", "run.label", "run.log_every", "run.threads"),
     ]
