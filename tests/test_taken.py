@@ -206,7 +206,7 @@ def test_of_a_resume_that_was_not_exact_and_of_code_of_ones_own_nothing_is_sure(
     assert trained_runs([tmp_path]) == {}
     other = copy(trained, tmp_path / "b")
     config = (other / "config.toml").read_text()
-    (other / "config.toml").write_text(config.replace("wrappers = []", 'wrappers = ["no_such_module:Mine"]'))
+    (other / "config.toml").write_text(config.replace("\nwrappers = []", '\nwrappers = ["no_such_module:Mine"]'))
     assert trained_runs([tmp_path / "b"]) == {}
     (other / "config.toml").write_text(config.replace('name = "dqn"', "name = 3"))
     assert trained_runs([tmp_path / "b"]) == {}
@@ -246,7 +246,14 @@ def test_training_knows_nothing_of_names_and_evaluation_and_of_all_else() -> Non
             other = {**table, section: {**fields, name: "another"}}
             free += [f"{section}.{name}"] if _training(other, DQNConfig) == _training(table, DQNConfig) else []
     assert sorted(free) == [
-        *("agent.stress", "agent.stress_size", "env.eval_kwargs", "env.eval_wrappers", "run.checkpoint_every", "run.checkpoint_minutes"),
+        *(
+            "agent.stress",
+            "agent.stress_size",
+            "env.eval_kwargs",
+            "env.eval_wrappers",
+            "run.checkpoint_every",
+            "run.checkpoint_minutes",
+        ),
         *("run.checkpoint_replay", "run.claim", "run.device", "run.eval_episodes", "run.eval_every", "run.hang_after"),
         *("run.health_every", "run.keep_every", "run.label", "run.log_every", "run.threads"),
     ]
