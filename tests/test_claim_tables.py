@@ -53,6 +53,11 @@ def test_how_soon_so_much_of_the_way_was_reached(claim: Claim, tmp_path: Path) -
         "1,000 steps, 67 s of play; 2 of 3",  # 50 %, by one after 500
         "1 of 3",
     ]
+    nearly = low + 0.48 * (high - low)  # more than half of the mark, and less than half of the way
+    assert nearly > high / 2
+    write_run(tmp_path / "nearly", "tiles", "CartPole-v1", 0, nearly, curve=curve(low, high, 0.48))
+    (row,) = experience(card(claim, []), groups(find_runs([tmp_path / "nearly"]).runs))
+    assert row["cells"][2] == "0 of 1"
 
 
 def curve(low: float, high: float, share: float) -> list[dict[str, float]]:
