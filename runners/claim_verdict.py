@@ -72,7 +72,7 @@ def effect(question: Question, claim: Claim, found: Measures) -> Effect | None:
 
     With a stratified bootstrap (Agarwal et al. 2021). The difference of two interquartile means would not be rid of
     what a seed does to all arms alike: with as much of it as in `benchmarks/claims.py` ten seeds find 55 % of effects
-    where this finds 71 to 73. With five seeds or fewer, of the means over environments with Student's t. None where the arms
+    where this finds 72. With five seeds or fewer, of the means over environments with Student's t. None where the arms
     have no seed in common.
     """
     envs = question.places or tuple(place.env for place in claim.place)
