@@ -101,7 +101,7 @@ class Question:
     places: tuple[str, ...] = ()
     """Environments; by default all."""
     over: Literal["agent_steps", "cpu_seconds"] = "agent_steps"
-    """The clock of areas under curves; seconds as far as the quickest run took."""
+    """The clock of areas under curves; seconds as far as the quickest run took that is asked of."""
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,15 @@ class Card:
         }
 
     def measured(self, question: Question) -> Measures:
-        """Of each run by the question's clock."""
+        """Of each run by the question's clock, as far as those went that it asks of; nothing, and told, if nowhere."""
         if question.over == "agent_steps":
             return self.measures
-        return measures(self.claim, self.found.runs, [arm.name for arm in self.claim.arm], question.over)
+        asked = [arm for arm, number in question.contrast.items() if number]
+        try:
+            return measures(self.claim, self.found.runs, asked, question.over)
+        except UserError as error:
+            say(f"{self.claim.name}, {question.name}: {error}")
+            return measures(self.claim, [], asked)
 
     def to_json(self) -> dict[str, Any]:
         """All that the page shows, and each run's measure."""

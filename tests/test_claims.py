@@ -294,16 +294,18 @@ def test_measures_are_areas_between_random_play_and_the_mark(claim: Claim, tmp_p
     assert final["large"]["FrozenLake-v1"] == {3: pytest.approx((0.8 - low) / (high - low))}
 
 
-def test_a_question_of_cpu_seconds_is_of_what_was_learnt_in_them(file: Path, tmp_path: Path) -> None:
+def test_a_question_of_cpu_seconds_is_of_what_was_learnt_in_them(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Both learn as much over agent steps; one takes twice the time, so that half of the other's way counts."""
     text = file.read_text()
     i = text.index("[[question]]")
     clocked = text[i:].replace('name = "sooner"', 'name = "quicker"\nover = "cpu_seconds"')
-    file.write_text(text + clocked)
+    file.write_text(text[:i] + '[[arm]]\nname = "none"\n\n' + text[i:] + clocked)
     claim = load_claim(str(file))
     place, scale = tmp_path / f"{claim.name}-{claim.stamp}", claim.place[0].scale
     for task in claim.tasks({arm.name: claim.trials(arm)[0] for arm in claim.arm}):
-        slow = 1 + (task.label == "small")
+        slow = {"large": 1, "small": 2, "none": 0.1}[task.label]  # the quickest is asked of by nobody
         for seed in range(6):
             curve = [
                 {
@@ -324,8 +326,10 @@ def test_a_question_of_cpu_seconds_is_of_what_was_learnt_in_them(file: Path, tmp
     assert "CPU time of training" in page
     for run in (place / "runs").glob("*/summary.json"):
         run.write_text(re.sub(r'"cpu_seconds": [\d.]+, ', "", run.read_text()))
-    with pytest.raises(UserError, match="its evaluations do not tell cpu_seconds"):
-        cards([str(file)], tmp_path)
+    (card,) = cards([str(file)], tmp_path)
+    assert [(a.outcome, a.missing) for a in card.answers] == [(by_steps.outcome, 0), ("undecided", 6)]
+    assert "early-bird, quicker: " in (told := capsys.readouterr().err)
+    assert "its evaluations do not tell cpu_seconds" in told
     file.write_text(file.read_text().replace("seeds = 6", 'seeds = 6\nmetric = "score"'))
     with pytest.raises(UserError, match=r"question 'quicker'\.over = 'cpu_seconds': metric = 'area' has a clock"):
         load_claim(str(file))
