@@ -15,7 +15,7 @@ from typing import Any
 
 from memory import growth
 
-from qladder.runners.figures import curves_figure
+from qladder.runners.pictures import curves_figure
 from qladder.runners.run_folder import write_json
 from qladder.runners.runs import CurvePoint, FinalEvaluation, ProtocolStamp, RunSummary, find_runs
 

@@ -12,7 +12,7 @@ from qladder.envs.errors import UserError
 
 
 class Shifted(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Pictures `[..., H, W]` moved down and to the right by so many pixels; what comes into sight repeats the edge.
+    """Pictures `[H, W]` or `[C, H, W]` moved down and to the right by so many pixels; the edge is repeated.
 
     Of Atari it is each frame, as it is scaled to 84 x 84.
 
@@ -23,7 +23,9 @@ class Shifted(gymnasium.ObservationWrapper[Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any], pixels: int) -> None:
         super().__init__(env)
         space = env.observation_space
-        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) < 2 or min(space.shape[-2:]) <= pixels:
+        shape = space.shape if isinstance(space, gymnasium.spaces.Box) else ()
+        colours_last = len(shape) == 3 and shape[2] in (1, 3, 4)
+        if len(shape) not in (2, 3) or colours_last or min(shape[-2:]) <= pixels:
             raise UserError(f"shifted: {space} is no picture of more than {pixels} rows and columns")
         self._pixels = pixels
 

@@ -26,16 +26,16 @@ class Alarms:
             self._bonus = config.agent.munchausen_scale * abs(config.agent.munchausen_floor) / (1 - gamma)
         self._largest_reward = self._factor / (1 - gamma) if config.protocol.clip_rewards and gamma < 1 else 0.0
         self.under_way: dict[str, str] = {}  # what was told of a measurement that still tells a trouble
-        self.ever: set[str] = set()  # the measurements that have told one
+        self.ever: dict[str, bool] = {}  # of each measurement that could tell one, whether it did
 
     def hear(self, record: Mapping[str, Any]) -> list[str]:
         """What is to be told of a record, which may hold any measurements."""
         told = []
         for tag, text in self._look(record):
+            self.ever[tag] = self.ever.get(tag, False) or text is not None
             if text is None:
                 self.under_way.pop(tag, None)
             elif tag not in self.under_way:
-                self.ever.add(tag)
                 self.under_way[tag] = f"at {record['agent_steps']:,} agent steps {text} ({tag} {record[tag]:.3g})"
                 told.append(self.under_way[tag])
         return told

@@ -131,8 +131,9 @@ def _clocks(claim: Claim) -> list[Clock]:
 
 def _diverged(card: Card, arm: Arm) -> str:
     """How many of an arm's runs had values beyond twice what can be earned; nothing where they do not tell."""
-    known = [run.alarms for run in card.found.runs if run.agent == arm.name and run.alarms is not None]
-    return f"{sum('health/largest_q' in alarms for alarms in known)} of {len(known)}" if known else ""
+    told = [run.alarms for run in card.found.runs if run.agent == arm.name and run.alarms is not None]
+    known = [alarms["health/largest_q"] for alarms in told if "health/largest_q" in alarms]
+    return f"{sum(known)} of {len(known)}" if known else ""
 
 
 def _at_an_end(card: Card) -> list[str]:

@@ -57,18 +57,19 @@ def _when(row: Reached) -> str:
 
 
 def elapsed(runs: Iterable[RunSummary]) -> float | None:
-    """Seconds by the clock in which at least one was under way; None where none of them tells its start and end."""
+    """Seconds by the clock in which at least one was under way or paused; None where none tells its start and end."""
     total, until = 0.0, float("-inf")
-    spans = sorted((_at(run, "started"), _at(run, "ended")) for run in runs if _at(run, "ended"))
-    for start, end in spans:
+    spans = [(_at(run, "started"), _at(run, "ended")) for run in runs]
+    known = sorted((start, end) for start, end in spans if start is not None and end is not None)
+    for start, end in known:
         total += max(end - max(start, until), 0.0)
         until = max(until, end)
-    return total if spans else None
+    return total if known else None
 
 
-def _at(run: RunSummary, name: str) -> float:
-    """A time of its manifest in seconds since 1970; 0 where there is none."""
+def _at(run: RunSummary, name: str) -> float | None:
+    """A time of its manifest in seconds since 1970."""
     try:
         return datetime.strptime(str(run.manifest.get(name)), "%Y-%m-%dT%H:%M:%S%z").timestamp()
     except ValueError:
-        return 0.0
+        return None

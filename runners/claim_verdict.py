@@ -59,7 +59,7 @@ def measures(claim: Claim, runs: Iterable[RunSummary], labels: Iterable[str], ov
         if not there:
             continue
         if claim.metric == "area":
-            values = areas(there, over)[0]
+            values = areas(there, over, None if over == "agent_steps" else place.scale.random)[0]
         else:
             values = [run.evaluation.mean for run in there if run.evaluation is not None]
         for run, value in zip(there, values, strict=True):

@@ -58,11 +58,13 @@ class Card:
         if question.over == "agent_steps":
             return self.measures
         asked = [arm for arm, number in question.contrast.items() if number]
+        places = tuple(p for p in self.claim.place if not question.places or p.env in question.places)
+        claim = replace(self.claim, place=places)
         try:
-            return measures(self.claim, self.found.runs, asked, question.over)
+            return measures(claim, self.found.runs, asked, question.over)
         except UserError as error:
             say(f"{self.claim.name}, {question.name}: {error}")
-            return measures(self.claim, [], asked)
+            return measures(claim, [], asked)
 
     def to_json(self) -> dict[str, Any]:
         """All that the page shows, and each run's measure."""
@@ -179,7 +181,8 @@ def _last(out: Path) -> dict[str, Any]:
 
 
 def _listed(claim: Claim, last: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
-    took = [known.get("cpu_seconds") for known in (last.get(claim.name), kept.get(claim.name)) if known]
+    told = [known for known in (last.get(claim.name), kept.get(claim.name)) if isinstance(known, dict)]
+    took = [known.get("cpu_seconds") for known in told if known["stamp"] == claim.stamp]
     steps = sum(task.steps or 0 for _, _, task in claim.tuning_tasks()) * claim.tuning_seeds
     final = list(claim.tasks({}))
     return {

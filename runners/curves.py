@@ -14,7 +14,7 @@ from qladder.runners.runs import CurvePoint, RunSummary
 from qladder.runners.stats import Floats, t_quantile
 
 Over = Literal["agent_steps", "frames", "updates", "seconds", "cpu_seconds"]
-"""A clock of evaluations; seconds are those of training alone."""
+"""A clock of evaluations; seconds do not count evaluations."""
 
 FRAMES_PER_SECOND = 60
 HUMAN_MARKS = ((600.0, "10 min"), (7200.0, "2 h"), (36000.0, "10 h"), (864000.0, "10 days"))
@@ -87,10 +87,13 @@ def aggregate(runs: Iterable[RunSummary], clock: Clock) -> Curve:
     return Curve(x, mean, mean - margin, mean + margin, seeds)
 
 
-def areas(runs: Iterable[RunSummary], over: Over) -> tuple[list[float], tuple[float, float]]:
+def areas(
+    runs: Iterable[RunSummary], over: Over, begins: float | None = None
+) -> tuple[list[float], tuple[float, float]]:
     """Each run's mean evaluation over the stretch of a clock on which all have been evaluated; and that stretch.
 
-    The area under the curve, straight between evaluations, over its length: early learning counts as much as late.
+    The area under the curve, straight between evaluations, over its length: early learning counts as much as late. With
+    `begins`, the return of who has learnt nothing, curves begin with it at 0 of the clock.
 
     Raises:
         UserError: there is no such stretch.
@@ -104,6 +107,8 @@ def areas(runs: Iterable[RunSummary], over: Over) -> tuple[list[float], tuple[fl
             f"{bare[0].folder}: not evaluated during training, so it has no area; --metric score needs none"
         )
     curves = [_points(run, clock) for run in runs]
+    if begins is not None:
+        curves = [(np.append(0.0, x[x > 0]), np.append(begins, y[x > 0])) for x, y in curves]
     start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     if not start < end:
         if once := [run for run in runs if len(run.curve) < 2]:

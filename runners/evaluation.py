@@ -212,9 +212,8 @@ def check_evaluation(config: Config, spec: EnvSpec) -> None:
     for name in ("obs_shape", "obs_dtype", "num_states", "num_actions"):
         trained, asked = getattr(spec, name), getattr(env.spec, name)
         if trained != asked:
-            told = f"env.eval_kwargs = {config.env.eval_kwargs}"
-            if config.env.eval_wrappers:
-                told = f"env.eval_wrappers = {list(config.env.eval_wrappers)}"
+            given = {"env.eval_kwargs": config.env.eval_kwargs, "env.eval_wrappers": list(config.env.eval_wrappers)}
+            told = ", ".join(f"{field} = {value}" for field, value in given.items() if value)
             raise UserError(f"{told}: what is trained has {name} {trained}, what is evaluated {asked}")
 
 

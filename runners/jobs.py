@@ -42,7 +42,7 @@ class Job:
 
     @cached_property
     def _scored_alike(self) -> bool:
-        return self.config.protocol.score != "training" and not own_modules(self.config.table())
+        return self.config.protocol.score != "training" and not own_modules(self.config.table(), training=True)
 
     def done(self) -> bool:
         """Whether its folder holds the finished run of just these settings."""

@@ -105,9 +105,12 @@ def training_differs(one: Config, other: Config) -> list[str]:
     return [f"{s}.{name}" for s, name in sorted(fields) if a.get(s, {}).get(name) != b.get(s, {}).get(name)]
 
 
-def own_modules(table: Table) -> set[str]:
-    """Those that a run's settings name for agents, environments or wrappers, and that are none of qladder's."""
-    wrappers = (*table["env"].get("wrappers", ()), *table["env"].get("eval_wrappers", ()))
+def own_modules(table: Table, *, training: bool = False) -> set[str]:
+    """Those that a run's settings name for agents, environments or wrappers, and that are none of qladder's.
+
+    With `training` only what that runs: not wrappers of evaluations alone.
+    """
+    wrappers = (*table["env"].get("wrappers", ()), *(() if training else table["env"].get("eval_wrappers", ())))
     named = (table["agent"]["name"], table["env"]["id"], *wrappers)
     return {name.partition(":")[0] for name in named if ":" in name and not name.startswith("qladder.")}
 

@@ -85,6 +85,8 @@ def _draw_many(figure: Figure, panel: Sequence[Group], top: float) -> None:
 
     wide, high = figure.get_size_inches()
     curves = {g.label: aggregate(g.runs, CLOCKS[0]) for g in panel}
+    optimum = next((g.runs[0].optimum for g in panel if g.runs[0].optimum is not None), None)
+    measured = extremes(curves.values()) + ([] if optimum is None else [optimum])
     width = (wide - LEFT - (ACROSS - 1) * GAP - 0.2) / ACROSS
     figure.text(
         LEFT / wide, 1 - (top + 0.22) / high, panel[0].env, fontsize=10, fontweight="bold", color=INK, parse_math=False
@@ -96,7 +98,9 @@ def _draw_many(figure: Figure, panel: Sequence[Group], top: float) -> None:
             axes.plot(other.x, other.mean, color=MUTED, alpha=0.35, linewidth=0.6, zorder=1)
         draw_curve(axes, curve, PALETTE[0])
         axes.set_xlim(0, float(curve.x[-1]) if curve.x.size else None)
-        axes.set_ylim(*limits(extremes(curves.values())))
+        axes.set_ylim(*limits(measured))
+        if optimum is not None:
+            axes.axhline(optimum, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))

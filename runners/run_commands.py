@@ -51,8 +51,8 @@ def train(
         resume: Go on from the newest good checkpoint of the run.
         allow_drift: Resume, or take weights, with other versions, threads or hardware too, and record it.
         until_done: Start again from the newest good checkpoint where training dies, at most ten times.
-        trained_in: Do not train: evaluate the final weights of this finished run in another way, as with --agent.stress
-            or --env.eval_kwargs; all other settings are its own.
+        trained_in: Do not train: evaluate the final weights of this finished run in another way, with --agent.stress,
+            --env.eval_kwargs or --env.eval_wrappers; all other settings are its own.
         init_from: Begin with the weights, or the table, of this run; `{seed}` in its name stands for the seed.
         config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
     """

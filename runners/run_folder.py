@@ -54,6 +54,8 @@ def open_folder(path: Path, *, resume: bool) -> None:
         _write_new(path / ".writing", "")
         (path / ".writing").unlink()
     except FileExistsError as error:
+        if resume:
+            raise UserError(f"{path} cannot be written: it is no folder") from error
         raise UserError(f"{path} exists already: --resume continues it, --out or --name starts beside it") from error
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error

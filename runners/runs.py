@@ -67,7 +67,9 @@ class CurvePoint:
     seconds: Finite
     episodes: int
     mean: Finite
-    cpu_seconds: Finite | None = None  # of training alone; unknown of what trained elsewhere, or before it was measured
+    cpu_seconds: Finite | None = (
+        None  # but of evaluations; unknown of what trained elsewhere, or before it was measured
+    )
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class RunSummary:
     curve: tuple[CurvePoint, ...]
     settings_hash: str
     cpu_seconds: Finite | None = None  # of all cores, evaluations counted
-    alarms: tuple[str, ...] | None = None  # measurements that told a trouble; None: not written down
+    alarms: dict[str, bool] | None = None  # of measurements that could tell a trouble, whether they did
     joules: Finite | None = None  # of the machine's processors meanwhile, where they can be read
     variant: str = ""  # of the environment: what was given to its constructor, and wrappers
     folder: Path = Path()

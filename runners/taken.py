@@ -46,8 +46,9 @@ def take(
 ) -> Result:
     """Evaluates the final weights of the finished run `trained` by `config`, which would train to the same weights.
 
-    What evaluations alone have (`agent.stress`, `env.eval_kwargs`) may be other. The curve has one point, the final
-    one; checkpoints stay where they are. With `resume` what a killed process left in the folder is done again.
+    What evaluations alone have (`agent.stress`, `env.eval_kwargs`, `env.eval_wrappers`) may be other. The curve has one
+    point, the final one; checkpoints stay where they are. With `resume` what a killed process left in the folder is
+    done again.
 
     Raises:
         UserError: a run that is not finished, was trained with other settings, or whose score is that of its training;
@@ -65,7 +66,11 @@ def take(
     device = set_up_torch(config)
     with closing(Session(config, device)) as session:
         manifest = identity(config, device, torch_threads(config), getattr(session.agent, "learner", None))
-        changed = [*drift(run.manifest, manifest), *_unknown(run, config)]
+        ours = own_modules(config.table(), training=True)  # what evaluates may be other code
+        same = {
+            name: digest for name, digest in manifest["own_code"].items() if name in {m.partition(".")[0] for m in ours}
+        }
+        changed = [*drift(run.manifest, {**manifest, "own_code": same}), *_unknown(run, config)]
         if changed and not allow_drift:
             told = f"--trained-in: {trained}: {'; '.join(changed)}"
             raise UserError(f"{told}: trained here and now it might be another (--allow-drift takes it all the same)")
@@ -117,7 +122,7 @@ def trained_runs(places: Iterable[Path]) -> dict[str, Path]:
     for place in places:
         for run in find_runs([place]).runs if place.is_dir() and any(place.glob("*/summary.json")) else ():
             with suppress(UserError, *DAMAGED, AttributeError):
-                if own_modules(written(run.folder)) or run.taken or run.exit_reason != "finished":
+                if own_modules(written(run.folder), training=True) or run.taken or run.exit_reason != "finished":
                     continue
                 same = not drift(read_manifest(run.folder), {**run.manifest, **now})
                 config = run_config(run.folder)
@@ -148,7 +153,7 @@ def _unknown(run: RunSummary, config: Config) -> list[str]:
     found = []
     if not all(resumed.get("exact") for resumed in run.manifest.get("resumed", [])):
         found.append("it was once resumed otherwise than it would have gone on")
-    if own_modules(config.table()):
+    if own_modules(config.table(), training=True):
         found.append("it runs code of yours, which may have changed")
     if config.run.init_from:
         try:
@@ -190,5 +195,5 @@ def _write(
         "cpu_seconds": own + (run.cpu_seconds or 0.0),
         "joules": None if joules is None or run.joules is None else joules + run.joules,
     }
-    ended = {"episodes": run.episodes, **every, "exit_reason": "finished"}
+    ended = {"episodes": run.episodes, **every, "exit_reason": "finished", "alarms": run.alarms}
     write_summary(folder, config, {**session.clocks._asdict(), **ended}, final, [point])

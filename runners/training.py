@@ -85,6 +85,8 @@ def train(
         FaultyUpdateError: the agent's update is none, as a dummy batch shows before training.
     """
     if trained_in is not None:
+        if until is not None:
+            raise UserError("until, with trained_in: what trains nothing goes nowhere")
         check_run(trained_in)
         asked = resolve(agent, env, settings or {}, config or trained_in / "config.toml")
         return take(trained_in, asked, out, name, resume=resume, allow_drift=allow_drift)
@@ -154,8 +156,8 @@ class _Run:
         """To the end, or to `until` agent steps; what `train` returns."""
         session, record, final = self._session, self.record, None
         record.begin(self._config, self._lock, done=session.done)
-        self._progress.start(session.agent_steps, self._folder, session.env.spec.frames_per_step)
         with record, closing(session), closing(self._metrics), closing(self._progress):
+            self._progress.start(session.agent_steps, self._folder, session.env.spec.frames_per_step)
             with self._stop as stop, flushed_denormals(self._config), self._shares:
                 if not session.agent_steps and hasattr(session.agent, "probe"):
                     session.agent.probe()
@@ -291,7 +293,7 @@ class _Run:
             "seconds": self._seconds,
             **self._cost.kept(),
             "exit_reason": reason,
-            "alarms": sorted(self._alarms.ever),
+            "alarms": self._alarms.ever,
         }
         self._lock.check()
         self._metrics.mark()  # the score is on the disk before the run counts as finished

@@ -73,6 +73,7 @@ def test_the_clock_on_the_wall_counts_what_ran_side_by_side_once(tmp_path: Path)
         manifest = {**MANIFEST, "started": f"2026-01-02T{started}", "ended": f"2026-01-02T{ended}"}
         write_run(tmp_path, "tiles", "CartPole-v1", seed, 1.0, manifest=manifest)
     write_run(tmp_path, "tiles", "CartPole-v1", 3, 1.0)  # which tells nothing
+    write_run(tmp_path, "tiles", "CartPole-v1", 4, 1.0, manifest={**MANIFEST, "ended": "2026-01-02T10:00:00+0000"})
     runs = find_runs([tmp_path]).runs
     assert elapsed(runs) == (20 + 1) * 60
     assert elapsed(runs[3:]) is None

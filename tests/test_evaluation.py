@@ -188,3 +188,6 @@ def test_an_evaluation_of_other_observations_is_refused_before_the_run(tmp_path:
     settings = {"env": {"eval_kwargs": {"k": 6}}}
     with pytest.raises(UserError, match=r"env.eval_kwargs = .'k': 6.: what is trained has obs_shape .4,., what is"):
         train("dqn", "qladder/Sort-v0", settings=settings, out=tmp_path)
+    stacked = {"env": {"eval_wrappers": ["qladder.envs.stacked:stack_2"]}}
+    with pytest.raises(UserError, match=r"env.eval_wrappers = .'qladder.envs.stacked:stack_2'.: what is trained has"):
+        train("dqn", "CartPole-v1", settings=stacked, out=tmp_path)

@@ -259,9 +259,10 @@ def test_troubles_are_told_when_they_begin() -> None:
     assert heard(4, largest_q=30.0) == []
     assert heard(5, largest_q=10.0) == []
     assert alarms.under_way == {}
-    assert alarms.ever == {"health/largest_q"}
+    assert alarms.ever == {"health/largest_q": True}
     assert heard(6, largest_q=21.0) == list(alarms.under_way.values()) != []
     assert heard(7, dormant=0.75, gradient_norm=1e-9) == []
+    assert alarms.ever == {"health/largest_q": True, "health/dormant": False, "health/gradient_norm": False}
     assert len(heard(8, dormant=0.76, gradient_norm=0.0)) == 2
     assert heard(9) == []
     assert Alarms(resolve("q-learning", "FrozenLake-v1", {"agent": {"gamma": 1.0}})).hear(
@@ -331,7 +332,7 @@ def test_a_run_that_diverges_says_so_on_standard_error(tmp_path: Path) -> None:
     assert again.returncode == 0
     assert "values diverge" not in again.stderr  # it was told before
     (summary,) = tmp_path.glob("*/summary.json")
-    assert "health/largest_q" in json.loads(summary.read_text())["alarms"]
+    assert json.loads(summary.read_text())["alarms"]["health/largest_q"]
 
 
 def busy_learning(seconds: float) -> None:

@@ -326,6 +326,10 @@ def test_a_moved_camera_sees_what_a_moved_field_shows(wrapper: Any, pixels: int)
 
 def test_what_comes_into_sight_repeats_the_edge() -> None:
     picture = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+    colours = ShapeCatch()
+    colours.observation_space = gymnasium.spaces.Box(0, 255, (96, 96, 3), np.uint8)
+    with pytest.raises(UserError, match="no picture"):
+        Shifted(colours, 2)
     assert Shifted(ShapeCatch(), 1).observation(picture).tolist() == [[[0, 0, 1, 2], [0, 0, 1, 2], [4, 4, 5, 6]]]
 
 

@@ -120,6 +120,23 @@ def test_its_folder_says_where_the_weights_are(trained: Path, tmp_path: Path) ->
         train(trained_in=taken, out=tmp_path, name="again")
 
 
+def test_a_wrapper_of_ones_own_around_evaluations_is_no_other_training(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_dusk.py").write_text(
+        "from qladder.envs.flicker import Flicker\ndef dusk(env): return Flicker(env, 0.9)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    other = {"env": {"eval_wrappers": ["my_dusk:dusk"]}, "run": {"label": "dusk"}}
+    taken = train(trained_in=trained, settings=other, out=tmp_path)
+    assert taken["evaluation"]["returns"] != read_run(trained).evaluation.returns  # type: ignore[union-attr]
+    manifest = json.loads((Path(taken["run"]) / "manifest.json").read_text())
+    assert (list(manifest["own_code"]), manifest["trained_in"]["drift"]) == (["my_dusk"], [])
+    assert read_run(taken["run"]).alarms == read_run(trained).alarms != {}
+    with pytest.raises(UserError, match="until, with trained_in"):
+        train(trained_in=trained, settings=other, out=tmp_path, until=3)
+
+
 def test_one_that_was_killed_is_done_again(trained: Path, tmp_path: Path) -> None:
     train(trained_in=trained, settings=OTHERWISE, out=tmp_path, name="taken")
     (tmp_path / "taken" / "summary.json").unlink()
