@@ -68,7 +68,7 @@ class CurvePoint:
     episodes: int
     mean: Finite
     cpu_seconds: Finite | None = (
-        None  # but of evaluations; unknown of what trained elsewhere, or before it was measured
+        None  # but of evaluations; None where it was not measured
     )
 
 
