@@ -67,9 +67,7 @@ class CurvePoint:
     seconds: Finite
     episodes: int
     mean: Finite
-    cpu_seconds: Finite | None = (
-        None  # but of evaluations; None where it was not measured
-    )
+    cpu_seconds: Finite | None = None  # but of evaluations; None where it was not measured
 
 
 @dataclass(frozen=True)
