@@ -35,6 +35,7 @@ class DQNConfig(LearningConfig):
         "none",
         "random-noise",
         "directed-noise",
+        "stepped-noise",
         "prune-smallest",
         "prune-random",
         "low-rank",
@@ -42,7 +43,7 @@ class DQNConfig(LearningConfig):
         "predict-pixels",
     ] = "none"
     """Done to the network where it is evaluated, never while it learns: noise in its pixels, the worst for it where
-    directed, or weights that are taken away or predicted (agents/stress.py)."""
+    directed (at once, or found in five steps), or weights that are taken away or predicted (agents/stress.py)."""
     stress_size: Annotated[float, Ge(0), Le(1)] = 0.0
     """Of the noise, as a share of a pixel's full scale; or the share of the weights."""
 

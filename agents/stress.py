@@ -18,6 +18,7 @@ from qladder.agents.surgery import changed
 from qladder.envs.errors import UserError
 
 FULL_SCALE = 255.0  # of a pixel
+STEPS = 5  # in which stepped noise is found, each half as large as the noise may become
 PREDICTED = 10_000  # pixels; a gigabyte for each matrix
 
 
@@ -25,8 +26,9 @@ class Stress:
     """Noise of `agent.stress_size` of a pixel's full scale, or that share of the weights changed.
 
     Random noise is that much up or down for each pixel by a coin; directed noise goes where the greedy action becomes
-    less likely under a softmax of the values (the gradient's sign: Goodfellow et al. 2014; Huang et al. 2017). What
-    becomes of weights is in agents/surgery.py.
+    less likely under a softmax of the values (the gradient's sign: Goodfellow et al. 2014; Huang et al. 2017); stepped
+    noise follows that sign anew from where it led, and stays within the size (Madry et al. 2018, section 2.1, from no
+    noise). What becomes of weights is in agents/surgery.py.
     """
 
     def __init__(self, kind: str, size: float, seed: int, picture: tuple[int, ...] = ()) -> None:
@@ -39,19 +41,23 @@ class Stress:
         with network.exact(), self._with_others(network):
             seen = obs
             if "noise" in self._kind:
-                pixels = obs.float()
-                signs = self._directed(q, pixels) if self._kind == "directed-noise" else self._coins(pixels)
-                seen = (pixels + self._size * FULL_SCALE * signs).clamp(0, FULL_SCALE)
+                seen = self._with_noise(q, obs.float())
             with torch.no_grad():
                 return q(seen).argmax(1)
 
-    def _directed(self, q: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
-        with torch.enable_grad():
-            leaf = pixels.clone().requires_grad_()
-            values = q(leaf * 1)  # layers may divide what they get in place
-            loss = functional.cross_entropy(values, values.argmax(1), reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, leaf)
-        return gradient.sign()
+    def _with_noise(self, q: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+        size = self._size * FULL_SCALE
+        if self._kind == "random-noise":
+            return (pixels + size * self._coins(pixels)).clamp(0, FULL_SCALE)
+        with torch.no_grad():
+            greedy = q(pixels * 1).argmax(1)
+        if self._kind == "directed-noise":
+            return (pixels + size * _away(q, pixels, greedy)).clamp(0, FULL_SCALE)
+        low, high = (pixels - size).clamp(0, FULL_SCALE), (pixels + size).clamp(0, FULL_SCALE)
+        seen = pixels
+        for _ in range(STEPS):
+            seen = (seen + size / 2 * _away(q, seen, greedy)).clamp(low, high)
+        return seen
 
     def _coins(self, pixels: Tensor) -> Tensor:
         seen = crc32(pixels.cpu().numpy().tobytes(), self._seed & 0xFFFFFFFF)  # an evaluation done again is the same
@@ -70,6 +76,17 @@ class Stress:
             yield
         finally:
             _fill(weights, kept)
+
+
+def _away(q: Callable[[Tensor], Tensor], pixels: Tensor, actions: Tensor) -> Tensor:
+    """The sign of what each pixel adds to the cross entropy of `actions` `[N]` under a softmax of the values."""
+    with torch.enable_grad():
+        leaf = pixels.clone().requires_grad_()
+        loss = functional.cross_entropy(
+            q(leaf * 1), actions, reduction="sum"
+        )  # layers may divide what they get in place
+        (gradient,) = torch.autograd.grad(loss, leaf)
+    return gradient.sign()
 
 
 def acting_weights(network: nn.Module) -> list[Tensor]:

@@ -56,6 +56,30 @@ def test_directed_noise_is_the_sign_of_the_cross_entropys_gradient() -> None:
     assert torch.allclose(seen_by(Stress("directed-noise", 0.1, 0), agent, obs), expected)
 
 
+def test_stepped_noise_goes_on_from_where_it_led_away_from_what_was_greedy_at_first() -> None:
+    agent = made(network="mlp", hidden=[])
+    obs = torch.from_numpy(pictures(20))
+    layer = agent._online.head.advantage  # type: ignore[union-attr]
+    weight = 50 * torch.randn(
+        layer.weight.shape, generator=torch.Generator().manual_seed(0)
+    )  # choices change on the way
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    greedy = agent.values(obs).argmax(1)
+    clean, changed_on_the_way = obs.float(), False
+    seen = clean
+    for _ in range(5):
+        q = agent.values(seen)
+        changed_on_the_way |= bool((q.argmax(1) != greedy).any())
+        away = (torch.softmax(q, 1) - torch.nn.functional.one_hot(greedy, 3)) @ weight  # of a linear network, by hand
+        seen = seen + 0.05 * 255 * away.sign().view_as(obs)
+        seen = seen.clamp(clean - 25.5, clean + 25.5).clamp(0, 255)
+    assert changed_on_the_way
+    found = seen_by(Stress("stepped-noise", 0.1, 0), agent, obs)
+    assert torch.allclose(found, seen)
+    assert not torch.allclose(found, seen_by(Stress("directed-noise", 0.1, 0), agent, obs))
+
+
 def test_random_noise_is_as_large_and_the_same_again() -> None:
     agent = made()
     obs = torch.full((4, 1, 10, 10), 100, dtype=torch.uint8)
