@@ -1,4 +1,4 @@
-"""What sees a mistake before it costs a week: types, a dummy batch before training, a learning test, or the fast tests?
+"""What sees a mistake before it costs a week: types, shapes, a dummy batch, a learning test, or the fast tests?
 
 python benchmarks/defects.py [--faults 60] [--jobs 2] [--json FILE]
 
@@ -6,6 +6,7 @@ A sample of the planted faults (faults.toml) in what DQN's family is made of, dr
 alone in a copy of the tree and shown to
 
 types: mypy, strict, as `make check` runs it; caught where it says something.
+shapes: contracts on the shapes and kinds of arrays, while each agent of the family trains for 400 steps (shapes.py).
 probe: the dummy batch that every run of the family sees before training, for all its agents on four environments.
 learning: `dqn` and `rainbow` on Catch at default settings, one seed each that gets to 0.95 without a fault; caught
     where one does not, or ends with an error.
@@ -56,6 +57,12 @@ def types(copy: Path) -> str:
     return "" if found.returncode == 0 else found.stdout.splitlines()[0]
 
 
+def shapes(copy: Path) -> str:
+    """The first contract that does not hold, or why training ends."""
+    found = _run(copy, ["benchmarks/shapes.py"])
+    return "" if found.returncode == 0 else _last(found.stderr)
+
+
 def probe(copy: Path) -> str:
     """The first agent that does not pass, or why none can be made."""
     found = _run(copy, ["-m", "pytest", "-x", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", PROBE])
@@ -76,7 +83,7 @@ def learning(copy: Path) -> str:
     return ""
 
 
-ARMS: dict[str, Callable[[Path], str]] = {"types": types, "probe": probe, "learning": learning}
+ARMS: dict[str, Callable[[Path], str]] = {"types": types, "shapes": shapes, "probe": probe, "learning": learning}
 
 
 def _run(copy: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -166,7 +173,7 @@ def _told(rows: Sequence[dict[str, Any]], clean: dict[str, Any]) -> dict[str, An
         "false_alarms": {arm: clean[arm]["says"] for arm in ARMS if clean[arm]["says"]},
         "caught": {arm: sum(found) for arm, found in caught.items()},
         "median_seconds": {arm: float(np.median([row[arm]["seconds"] for row in rows])) for arm in arms},
-        "types_or_probe": sum(a or b for a, b in zip(caught["types"], caught["probe"], strict=True)),
+        "before_training": sum(map(any, zip(*(caught[arm] for arm in ("types", "shapes", "probe")), strict=True))),
         "mcnemar": {f"{a} against {b}": mcnemar(caught[a], caught[b]) for a, b in combinations(arms, 2)},
         "rows": list(rows),
     }
