@@ -42,8 +42,9 @@ class DQNConfig(LearningConfig):
         "zero-pixels",
         "predict-pixels",
     ] = "none"
-    """Done to the network where it is evaluated, never while it learns: noise in its pixels, the worst for it where
-    directed (at once, or found in five steps), or weights that are taken away or predicted (agents/stress.py)."""
+    """Done to the network where it is evaluated, never while it learns: noise in its pixels, by coins or
+    directed against its own choice (at once, or found in five steps), or weights that are taken away or predicted
+    (agents/stress.py)."""
     stress_size: Annotated[float, Ge(0), Le(1)] = 0.0
     """Of the noise, as a share of a pixel's full scale; or the share of the weights."""
 

@@ -27,8 +27,8 @@ class Stress:
 
     Random noise is that much up or down for each pixel by a coin; directed noise goes where the greedy action becomes
     less likely under a softmax of the values (the gradient's sign: Goodfellow et al. 2014; Huang et al. 2017); stepped
-    noise follows that sign anew from where it led, and stays within the size (Madry et al. 2018, section 2.1, from no
-    noise). What becomes of weights is in agents/surgery.py.
+    noise follows that sign anew from where it led until the choice turns, and stays within the size (Madry et al. 2018,
+    section 2.1, from no noise). What becomes of weights is in agents/surgery.py.
     """
 
     def __init__(self, kind: str, size: float, seed: int, picture: tuple[int, ...] = ()) -> None:
@@ -56,7 +56,10 @@ class Stress:
         low, high = (pixels - size).clamp(0, FULL_SCALE), (pixels + size).clamp(0, FULL_SCALE)
         seen = pixels
         for _ in range(STEPS):
-            seen = (seen + size / 2 * _away(q, seen, greedy)).clamp(low, high)
+            further = (seen + size / 2 * _away(q, seen, greedy)).clamp(low, high)
+            with torch.no_grad():
+                turned = q(seen * 1).argmax(1) != greedy
+            seen = torch.where(turned.view(-1, *[1] * (seen.dim() - 1)), seen, further)
         return seen
 
     def _coins(self, pixels: Tensor) -> Tensor:

@@ -56,9 +56,9 @@ def test_directed_noise_is_the_sign_of_the_cross_entropys_gradient() -> None:
     assert torch.allclose(seen_by(Stress("directed-noise", 0.1, 0), agent, obs), expected)
 
 
-def test_stepped_noise_goes_on_from_where_it_led_away_from_what_was_greedy_at_first() -> None:
+def test_stepped_noise_goes_on_from_where_it_led_until_the_choice_turns() -> None:
     agent = made(network="mlp", hidden=[])
-    obs = torch.from_numpy(pictures(20))
+    obs = torch.from_numpy(pictures(200))
     layer = agent._online.head.advantage  # type: ignore[union-attr]
     weight = 50 * torch.randn(
         layer.weight.shape, generator=torch.Generator().manual_seed(0)
@@ -66,15 +66,18 @@ def test_stepped_noise_goes_on_from_where_it_led_away_from_what_was_greedy_at_fi
     with torch.no_grad():
         layer.weight.copy_(weight)
     greedy = agent.values(obs).argmax(1)
-    clean, changed_on_the_way = obs.float(), False
+    clean, turned_after = obs.float(), []
     seen = clean
     for _ in range(5):
         q = agent.values(seen)
-        changed_on_the_way |= bool((q.argmax(1) != greedy).any())
+        turned = q.argmax(1) != greedy
+        turned_after.append(int(turned.sum()))
         away = (torch.softmax(q, 1) - torch.nn.functional.one_hot(greedy, 3)) @ weight  # of a linear network, by hand
-        seen = seen + 0.05 * 255 * away.sign().view_as(obs)
-        seen = seen.clamp(clean - 25.5, clean + 25.5).clamp(0, 255)
-    assert changed_on_the_way
+        further = (seen + 0.05 * 255 * away.sign().view_as(obs)).clamp(clean - 25.5, clean + 25.5).clamp(0, 255)
+        seen = torch.where(turned[:, None, None, None], seen, further)
+    assert turned_after[1] > 0  # some at once
+    assert turned_after[2] > turned_after[1]  # others later
+    assert turned_after[-1] < 200
     found = seen_by(Stress("stepped-noise", 0.1, 0), agent, obs)
     assert torch.allclose(found, seen)
     assert not torch.allclose(found, seen_by(Stress("directed-noise", 0.1, 0), agent, obs))
