@@ -60,7 +60,7 @@ def test_stepped_noise_goes_on_from_where_it_led_until_the_choice_turns() -> Non
     agent = made(network="mlp", hidden=[])
     obs = torch.from_numpy(pictures(200))
     layer = agent._online.head.advantage  # type: ignore[union-attr]
-    weight = 50 * torch.randn(
+    weight = 2 * torch.randn(
         layer.weight.shape, generator=torch.Generator().manual_seed(0)
     )  # choices change on the way
     with torch.no_grad():
