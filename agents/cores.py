@@ -16,7 +16,7 @@ from qladder.agents.networks import INITIALISERS, Head, trunk
 from qladder.agents.r2d2_config import R2D2Config
 
 
-class Segments(NamedTuple):
+class Pieces(NamedTuple):
     """Columns of a window `[T, B]` cut where episodes begin, the longest piece first."""
 
     order: Tensor  # [T * B] places in the flattened window, by place in the piece, then by piece
@@ -25,7 +25,7 @@ class Segments(NamedTuple):
     last: Tensor  # [B] the piece that each column ends with
 
 
-def segments(reset: NDArray[np.bool_]) -> Segments:
+def pieces(reset: NDArray[np.bool_]) -> Pieces:
     """The pieces of a window whose episodes begin where `reset [T, B]`."""
     steps, columns = reset.shape
     begins = reset.copy()
@@ -37,7 +37,7 @@ def segments(reset: NDArray[np.bool_]) -> Segments:
     start = np.full(len(rank), columns)
     start[rank[piece[0]]] = np.where(reset[0], columns, np.arange(columns))
     order = np.lexsort((rank[piece].ravel(), place.ravel()))
-    return Segments(*map(torch.from_numpy, (order, np.bincount(place.ravel()), start, rank[piece[-1]])))
+    return Pieces(*map(torch.from_numpy, (order, np.bincount(place.ravel()), start, rank[piece[-1]])))
 
 
 class Core(nn.Module):
@@ -54,7 +54,7 @@ class Core(nn.Module):
         """What it gives, and the state after the last step; it starts from zeros where `reset [T, B]`."""
         if not reset.any():
             return self._run(x, state)
-        order, sizes, start, last = segments(reset)
+        order, sizes, start, last = pieces(reset)
         order, start, last = (index.to(x.device) for index in (order, start, last))
         begun = torch.cat([state, state.new_zeros(1, state.shape[1])])[start]
         packed, state = self._run(PackedSequence(x.flatten(0, 1)[order], sizes), begun)

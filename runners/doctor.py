@@ -98,10 +98,10 @@ def _atari() -> str:
 
 def _tensorboard() -> str:
     from qladder.agents.schedules import Clocks
-    from qladder.runners.metrics import Metrics
+    from qladder.runners.metrics import MetricsLog
 
     with tempfile.TemporaryDirectory(prefix="qladder-doctor-") as folder:
-        metrics = Metrics(Path(folder))
+        metrics = MetricsLog(Path(folder))
         metrics.write(Clocks(4, 1, 0), 0, {"eval/return": 1.0})
         metrics.close()
         if not list(Path(folder).glob("events.out.tfevents.*")):

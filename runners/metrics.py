@@ -19,7 +19,7 @@ from qladder.runners.run_folder import write_text
 EVENTS = "events.out.tfevents"  # how the names of TensorBoard's files begin
 
 
-class Metrics:
+class MetricsLog:
     """Appends one record per measurement, with all clocks; only under `time/` what depends on the machine.
 
     TensorBoard's step is the agent step. If TensorBoard cannot be written, that is said once and training goes on.

@@ -21,7 +21,7 @@ from qladder.runners.evaluation import training_score, truth
 from qladder.runners.extras import install
 from qladder.runners.keys import Keys, keys_of
 from qladder.runners.lock import RunLock
-from qladder.runners.metrics import Metrics
+from qladder.runners.metrics import MetricsLog
 from qladder.runners.progress import say
 from qladder.runners.record import Record
 from qladder.runners.run_folder import curve_point, folder_of, identity, open_folder, write_config, write_summary
@@ -110,7 +110,7 @@ class _Game:
         record = Record(folder, identity(self._config, "cpu", 1, None))
         record.begin(self._config, lock)
         with record:
-            metrics = Metrics(folder)
+            metrics = MetricsLog(folder)
             metrics.describe(settings_event(self._config))
             say(f"{self._keys.told}; escape ends")
             began = time.monotonic()
@@ -120,7 +120,7 @@ class _Game:
             record.reason = "finished"
         return told
 
-    def _go_on(self, window: _Window, metrics: Metrics, began: float, seconds: float) -> None:
+    def _go_on(self, window: _Window, metrics: MetricsLog, began: float, seconds: float) -> None:
         """Until the time or the episodes are over, or the person has enough."""
         env, limit = self._camera.env, self._config.run.episodes
         env.reset()
@@ -144,7 +144,7 @@ class _Game:
     def _clocks(self) -> Clocks:
         return Clocks(self._steps * self._frames_per_step, self._steps, 0)
 
-    def _ended(self, metrics: Metrics, episode_return: float, length: int, seconds: float) -> None:
+    def _ended(self, metrics: MetricsLog, episode_return: float, length: int, seconds: float) -> None:
         self._returns.append(episode_return)
         told = {"train/episode_return": episode_return, "train/episode_length": length, "eval/return": episode_return}
         record = metrics.write(self._clocks, len(self._returns), {**told, "time/seconds": seconds})

@@ -18,7 +18,7 @@ from qladder.runners.judge import Judge
 from qladder.runners.likeness import own_modules, training_differs, training_hash, written
 from qladder.runners.loading import flushed_denormals, restore, run_config, set_up_torch, torch_threads
 from qladder.runners.lock import RunLock
-from qladder.runners.metrics import Metrics
+from qladder.runners.metrics import MetricsLog
 from qladder.runners.progress import say
 from qladder.runners.record import Record, at_work
 from qladder.runners.run_folder import (
@@ -184,7 +184,7 @@ def _write(
 ) -> None:
     """One measurement, and the summary, with what the training took."""
     (folder / "metrics.jsonl").unlink(missing_ok=True)  # of a process that was killed here
-    metrics = Metrics(folder)
+    metrics = MetricsLog(folder)
     values = {"eval/return": final["mean"], "time/seconds": run.seconds}
     point = curve_point(metrics.write(session.clocks, run.episodes, values))
     metrics.mark()

@@ -24,7 +24,7 @@ from qladder.runners.loading import flushed_denormals, set_up_torch, torch_threa
 from qladder.runners.lock import RunLock
 from qladder.runners.loop import interact
 from qladder.runners.memory import resident
-from qladder.runners.metrics import Metrics
+from qladder.runners.metrics import MetricsLog
 from qladder.runners.progress import Progress, say
 from qladder.runners.record import Record, at_work
 from qladder.runners.run_folder import (
@@ -115,7 +115,7 @@ class _Run:
     """One training run from its folder to its summary: `begin`, then `go`."""
 
     _lock: RunLock
-    _metrics: Metrics
+    _metrics: MetricsLog
 
     def __init__(self, config: Config, folder: Path, *, resume: bool, progress: bool) -> None:
         self._config, self._folder = config, folder
@@ -138,7 +138,7 @@ class _Run:
         self._seconds_before: float = 0.0 if saved is None else saved["seconds"]
         self._cpu_before: float = 0.0 if saved is None else saved["training_cpu_seconds"]
         mark = None if saved is None else saved["metrics"]
-        self._metrics = Metrics(self._folder, keep_until=session.agent_steps if resume else None, mark=mark)
+        self._metrics = MetricsLog(self._folder, keep_until=session.agent_steps if resume else None, mark=mark)
         if saved is None:
             self._metrics.describe(settings_event(self._config))
         checkpoint.drop_after(self._folder, session.agent_steps)

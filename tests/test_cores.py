@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qladder.agents.cores import Carried, Core, RecurrentQNetwork, recurrent_network, segments, single_frames
+from qladder.agents.cores import Carried, Core, RecurrentQNetwork, pieces, recurrent_network, single_frames
 from qladder.agents.r2d2_config import R2D2Config
 from qladder.envs.spec import EnvSpec
 
@@ -63,7 +63,7 @@ def one_step(net: Core, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Ten
 
 def test_segments_by_hand() -> None:
     reset = np.array([[False, True], [False, False], [True, False]])
-    cut = segments(reset)
+    cut = pieces(reset)
     # column 1 is one piece of three steps from zeros; column 0 two steps from its state and one from zeros
     assert cut.sizes.tolist() == [3, 2, 1]
     assert cut.order.tolist() == [1, 0, 4, 3, 2, 5]

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from qladder.agents.schedules import Clocks
-from qladder.runners.metrics import Metrics
+from qladder.runners.metrics import MetricsLog
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def _numbered_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(folder: Path, *records: tuple[int, dict[str, Any]], keep_until: int | None = None) -> None:
-    metrics = Metrics(folder, keep_until=keep_until)
+    metrics = MetricsLog(folder, keep_until=keep_until)
     for step, values in records:
         metrics.write(Clocks(4 * step, step, step // 2), 7, values)
     metrics.close()
@@ -55,7 +55,7 @@ def test_a_record_holds_all_clocks_and_plain_numbers(tmp_path: Path) -> None:
 
 
 def test_a_record_is_there_before_the_file_is_closed(tmp_path: Path) -> None:
-    metrics = Metrics(tmp_path)
+    metrics = MetricsLog(tmp_path)
     metrics.write(Clocks(1, 1, 1), 0, {"a": 1})
     assert len(lines(tmp_path)) == 1
     metrics.close()
