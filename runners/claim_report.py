@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from qladder.runners.figures import Style, clock_svg, colours, scores_svg
 from qladder.runners.groups import groups
 from qladder.runners.progress import duration
 from qladder.runners.report import facts, settings_between, shipped, signed, write_page
-from qladder.runners.stats import iqm
+from qladder.runners.stats import middle
 from qladder.runners.wording import number, span
 
 SIZE = (9.2, 3.7)  # inches
@@ -48,12 +49,25 @@ def write_claims(cards: Sequence[Card], path: Path, title: str = "qladder claims
         cards=[_card(card, i) for i, card in enumerate(cards)],
         rule=RULE,
         chip=_chip,
-        formula=formula,
+        told_of=told_of,
         metric=lambda claim: METRICS[claim.metric],
         setting=setting_text,
     )
     write_page(path, html)
     return path
+
+
+def told_of(answer: Answer) -> dict[str, Any]:
+    """What was asked and what it came to; of a contrast that only takes away, the other way round: `a < 0.5`."""
+    question, effect, interval = answer.question, answer.effect, answer.interval
+    delta, relation = question.delta, ">"
+    if question.contrast and not any(weight > 0 for weight in question.contrast.values()):
+        question = replace(question, contrast={arm: -weight for arm, weight in question.contrast.items()})
+        delta, relation, effect = -delta, "<", None if effect is None else -effect
+        low, high = interval
+        interval = (None, None) if low is None or high is None else (-high, -low)
+    limit = signed(f"{delta:g}")
+    return {"says": f"{formula(question)} {relation} {limit}", "limit": limit, "effect": effect, "interval": interval}
 
 
 def formula(question: Question) -> str:
@@ -101,7 +115,7 @@ def _card(card: Card, place: int) -> dict[str, Any]:
             {
                 "name": arm.name,
                 "what": arm.what,
-                "iqms": [_iqm(card.measures[arm.name][p.env]) for p in claim.place],
+                "middles": [_middle(card.measures[arm.name][p.env]) for p in claim.place],
                 "seeds": min(len(card.measures[arm.name][p.env]) for p in claim.place),
                 "chosen": chosen.get(arm.tuned_as or arm.name, "-"),
                 "tried": tunability(card, arm),
@@ -151,8 +165,8 @@ def _arm(claim: Claim, label: str) -> int:
     return next((i for i, arm in enumerate(claim.arm) if arm.name == label), len(claim.arm))
 
 
-def _iqm(by_seed: dict[int, float]) -> float | None:
-    return iqm(list(by_seed.values())) if by_seed else None
+def _middle(by_seed: dict[int, float]) -> float | None:
+    return middle(list(by_seed.values())) if by_seed else None
 
 
 def _chip(answer: Answer, card: dict[str, Any]) -> Markup:

@@ -13,11 +13,11 @@ import numpy as np
 from qladder.envs.seeding import generator
 from qladder.runners.bootstrap import Resampled, resampled
 from qladder.runners.claim_file import Claim, Question
-from qladder.runners.contrast import ERROR, FEW, MOST, Estimate, certain, corrected
+from qladder.runners.contrast import ERROR, MOST, Estimate, certain, corrected
 from qladder.runners.curves import Over, areas
 from qladder.runners.groups import scored
 from qladder.runners.runs import RunSummary
-from qladder.runners.stats import Floats, Interval, Student, iqm_rows, student_mean, t_quantile
+from qladder.runners.stats import FEW, Floats, Interval, Student, iqm_rows, student_mean, t_quantile
 
 Outcome = Literal["supported", "refuted", "undecided"]
 Measures = dict[str, dict[str, dict[int, float]]]

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from qladder.runners.bootstrap import resampled
-from qladder.runners.contrast import ERROR, FEW, Contrast, Verdict, contrast, corrected, seeds_needed, verdict
+from qladder.runners.contrast import ERROR, Contrast, Verdict, contrast, corrected, seeds_needed, verdict
 from qladder.runners.curves import Over, areas
 from qladder.runners.groups import Group, groups, scored
 from qladder.runners.overall import overall, probability_of_improvement, profile
 from qladder.runners.runs import LeftOut, RunSummary
 from qladder.runners.scales import scale
-from qladder.runners.stats import Floats, Interval, iqm, iqm_rows, mean_interval
+from qladder.runners.stats import FEW, Floats, Interval, iqm, iqm_rows, mean_interval
 
 Metric = Literal["score", "area"]
 

@@ -14,6 +14,7 @@ from qladder.envs.seeding import generator
 from qladder.runners.bootstrap import Resampled, resampled, stretch
 from qladder.runners.permutation import permutation_test
 from qladder.runners.stats import (
+    FEW,
     Floats,
     Interval,
     Student,
@@ -25,8 +26,6 @@ from qladder.runners.stats import (
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
-FEW = 5
-"""Up to this many seeds the means are compared by Student's t; so few have no middle half to speak of."""
 ERROR = 0.05
 """How probable a single wrong verdict may be among all of a report."""
 MOST = 10_000  # seeds that a plan tells of

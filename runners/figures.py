@@ -11,7 +11,7 @@ from qladder.runners.axes import End, label_ends, plain_axes
 from qladder.runners.curves import Clock, Curve, aggregate
 from qladder.runners.groups import Group
 from qladder.runners.references import Reference
-from qladder.runners.stats import Floats, iqm
+from qladder.runners.stats import Floats, middle
 from qladder.runners.svg import AGENT, MUTED, RULE, inline
 from qladder.runners.wording import number
 
@@ -109,7 +109,7 @@ def profile_svg(
 def scores_svg(
     scores: Mapping[str, Sequence[float]], styles: dict[str, Style], width: float, prefix: str, where: str
 ) -> str:
-    """A row for each agent, a dot for each seed, a stroke at their interquartile mean; as `clock_svg` gives curves."""
+    """A row for each agent, a dot for each seed, a stroke at their `middle`; as `clock_svg` gives curves."""
     from matplotlib.figure import Figure
 
     height = 0.75 + 0.3 * len(scores)
@@ -120,8 +120,8 @@ def scores_svg(
         for row, (label, values) in enumerate(scores.items()):
             colour, gid = styles[label][0], agent_class(label, styles)
             axes.scatter(values, [row] * len(values), s=26, color=colour, alpha=0.45, linewidths=0, zorder=2, gid=gid)
-            middle = iqm(values)
-            axes.plot([middle, middle], [row - 0.34, row + 0.34], color=colour, linewidth=2, zorder=3, gid=gid)
+            at = middle(values)
+            axes.plot([at, at], [row - 0.34, row + 0.34], color=colour, linewidth=2, zorder=3, gid=gid)
         plain_axes(axes, f"score on {where}", "")
         axes.grid(axis="x", color=RULE, linewidth=0.7)
         axes.set_ylim(len(scores) - 0.4, -0.6)

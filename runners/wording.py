@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from qladder.runners.compare import Comparison, Pair, Score
-from qladder.runners.contrast import FEW, Verdict
+from qladder.runners.contrast import Verdict
 from qladder.runners.progress import duration
-from qladder.runners.stats import Interval
+from qladder.runners.stats import FEW, Interval
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -16,13 +16,14 @@ from run_folders import leave, write_run
 
 from qladder.envs.errors import UserError
 from qladder.runners.claim_file import Claim, claim_names, load_claim
-from qladder.runners.claim_report import formula, write_claims
+from qladder.runners.claim_report import formula, told_of, write_claims
 from qladder.runners.claim_verdict import Answer, Measures, _found_with, answers, effect, measures
 from qladder.runners.claims import KEPT, cards, list_claims, write_last
 from qladder.runners.config import CONFIGS
 from qladder.runners.progress import duration
 from qladder.runners.runs import find_runs
 from qladder.runners.stats import student_mean
+from qladder.runners.wording import number
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "adding-a-claim.md").read_text()
@@ -353,6 +354,41 @@ def test_how_many_runs_had_values_that_diverge_stands_on_the_card(file: Path, tm
 def test_a_contrast_is_written_as_people_write_it(claim: Claim) -> None:
     question = replace(claim.question[0], contrast={"a": 1.0, "b": -0.9, "c": 0.0, "d": -1.0})
     assert formula(question) == "a − 0.9 × b − d"
+
+
+@pytest.mark.parametrize(
+    ("contrast", "says", "effect", "interval"),
+    [
+        ({"a": -1.0, "b": 0.0}, "a < 0.5", 0.25, (-0.1, 0.6)),
+        ({"a": -1.0, "b": 1.0}, "− a + b > −0.5", -0.25, (-0.6, 0.1)),
+    ],
+)
+def test_what_is_only_taken_away_is_told_the_other_way_round(
+    claim: Claim, contrast: dict[str, float], says: str, effect: float, interval: tuple[float, float]
+) -> None:
+    question = replace(claim.question[0], contrast=contrast, delta=-0.5)
+    told = told_of(Answer(question, "supported", True, -0.25, (-0.6, 0.1), "mean", 3, 0, None, None))
+    limit = says.split()[-1]
+    assert told == {"says": says, "limit": limit, "effect": effect, "interval": interval}
+    nothing = told_of(Answer(question, "undecided", True, None, (None, None), "mean", 0, 3, None, None))
+    assert (nothing["effect"], nothing["interval"]) == (None, (None, None))
+
+
+def test_the_middle_on_a_card_is_that_of_its_verdict(file: Path, tmp_path: Path) -> None:
+    """Of three seeds the mean, of six the middle half; in the table and the picture as in what is said."""
+    claim = load_claim(str(file))
+    for seeds in (3, 6):
+        place = tmp_path / str(seeds) / f"{claim.name}-{claim.stamp}"
+        for task in claim.tasks({arm.name: claim.trials(arm)[0] for arm in claim.arm}):
+            for seed, score in enumerate((0.0, 0.1, 0.7, 0.5, 0.4, 0.6)[:seeds]):
+                leave(place / "runs", task, seed, score)
+        (card,) = cards([str(file)], tmp_path / str(seeds))
+        page = write_claims([card], tmp_path / "page.html").read_text()
+        (row,) = re.findall(r'</i>large</th><td>[^<]*</td><td class="n">([^<]*)</td>', page)
+        v = sorted(card.measures["large"]["FrozenLake-v1"].values())
+        expected = sum(v) / 3 if seeds == 3 else (v[1] / 2 + v[2] + v[3] + v[4] / 2) / 3
+        assert row == number(expected)
+        assert len({number(expected), number(sum(v) / seeds), number(v[seeds // 2])}) == (2 if seeds == 3 else 3)
 
 
 def test_how_many_more_seeds_might_tell(claim: Claim) -> None:
