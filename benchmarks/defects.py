@@ -1,19 +1,21 @@
 """What sees a mistake before it costs a week: types, shapes, a dummy batch, a learning test, or the fast tests?
 
-python benchmarks/defects.py [--faults 60] [--jobs 2] [--json FILE]
+python benchmarks/defects.py [--faults N] [--jobs 2] [--json FILE] [--page FILE]
 
-A sample of the planted faults (faults.toml) in what DQN's family is made of, drawn with a fixed seed. Each is planted
-alone in a copy of the tree and shown to
+The planted faults (faults.toml) in what DQN's family is made of, of those that were planted only after the tests of
+then were written; the first N of an order drawn with a fixed seed, or all. Each is planted alone in a copy of the tree
+and shown to
 
 types: mypy, strict, as `make check` runs it; caught where it says something.
 shapes: contracts on the shapes and kinds of arrays, while each agent of the family trains for 400 steps (shapes.py).
 probe: the dummy batch that every run of the family sees before training, for all its agents on four environments.
 learning: `dqn` and `rainbow` on Catch at default settings, one seed each that gets to 0.95 without a fault; caught
     where one does not, or ends with an error.
-tests: the fast tests of the module, as the gate's report has it (docs/results/faults.json).
+tests: the fast tests of the module as they were when the fault was first planted (`at_first`).
 
-Pairs are compared by McNemar's exact test. Without a fault nothing may be caught. An hour of two cores and more; FILE
-is written after every fault, and the same command goes on with it, if the code is the same.
+What is asked, and by which rule, stands in `QUESTIONS`: exact binomial intervals, for all three together. Without a
+fault nothing may be caught. Two hours of two cores; FILE is written after every fault, and the same command goes on
+with it, if the code is the same. The page is made of it.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faults import KEPT, Fault, copy_tree, load
+from faults import Fault, copy_tree, load
 
-from qladder.runners.progress import say
+from qladder.runners.progress import duration, say
+from qladder.runners.report import shipped, write_page
 from qladder.runners.run_folder import provenance, write_json
 
 FILES = {
@@ -48,6 +50,13 @@ FILES = {
 PROBE = "tests/test_probe.py::test_agents_pass_and_nothing_of_them_changes"
 LEARNT = 0.95
 SEEDS = {"dqn": 0, "rainbow": 0}
+QUESTIONS = (
+    ("checks", "Before training, types, shapes and the dummy batch together see more than half of the faults."),
+    ("learning", "A learning test misses more than half of them."),
+    ("tests", "The fast tests see more: of the faults that they or a learning test see alone, more than half."),
+)
+ERROR = 0.05  # of a single wrong verdict among these
+PAGE = Path(__file__).with_name("defects.html")
 LIMIT = 600  # seconds of one run
 
 
@@ -115,25 +124,62 @@ def look(fault: Fault | None, template: Path) -> dict[str, Any]:
     return told
 
 
-def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> float:
-    """The exact two-sided p value of as unequal a split of those that only one of the two sees."""
-    only = sum(a and not b for a, b in zip(one, other, strict=True))
-    differ = sum(a != b for a, b in zip(one, other, strict=True))
-    tail = sum(math.comb(differ, k) for k in range(min(only, differ - only) + 1)) / 2**differ
-    return min(1.0, 2 * tail)
+def interval(found: int, of: int, error: float = ERROR) -> tuple[float, float]:
+    """Where a share lies of which `found` of `of` were seen: the exact interval (Clopper and Pearson 1934)."""
+
+    def share_at(tail: Callable[[float], float]) -> float:
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if tail(middle) < error / 2 else (low, middle)
+        return low
+
+    def at_least(k: int, p: float) -> float:
+        return sum(math.comb(of, i) * p**i * (1 - p) ** (of - i) for i in range(k, of + 1))
+
+    low = share_at(lambda p: at_least(found, p)) if found else 0.0
+    high = 1 - share_at(lambda q: at_least(of - found, q)) if found < of else 1.0
+    return low, high
+
+
+def verdicts(caught: dict[str, list[bool]]) -> list[dict[str, Any]]:
+    """Supported where the whole interval, of all questions together (Bonferroni), is above a half; refuted below."""
+    checks = [any(seen) for seen in zip(caught["types"], caught["shapes"], caught["probe"], strict=True)]
+    alone = [t for t, other in zip(caught["tests"], caught["learning"], strict=True) if t != other]
+    counts = {
+        "checks": (sum(checks), len(checks)),
+        "learning": (len(checks) - sum(caught["learning"]), len(checks)),
+        "tests": (sum(alone), len(alone)),
+    }
+    found = []
+    for name, sentence in QUESTIONS:
+        share = counts[name]
+        low, high = interval(*share, ERROR / len(QUESTIONS))
+        outcome = "supported" if low > 0.5 else "refuted" if high < 0.5 else "undecided"
+        found.append({"question": name, "sentence": sentence, "outcome": outcome, "of": share, "interval": (low, high)})
+    return found
+
+
+def page(report: dict[str, Any]) -> str:
+    """The card."""
+    from jinja2 import Environment, StrictUndefined
+
+    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template.filters["duration"] = duration
+    return template.from_string(PAGE.read_text(encoding="utf-8")).render(css=shipped("page.css"), **report)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--faults", type=int, default=60, help="how many")
+    parser.add_argument("--faults", type=int, help="how many; all by default")
     parser.add_argument("--jobs", type=int, default=2, help="faults looked at side by side")
     parser.add_argument("--json", type=Path, help="file for the report")
+    parser.add_argument("--page", type=Path, help="file for the card")
     arguments = parser.parse_args()
-    gate = {fault["name"]: fault for fault in json.loads(KEPT.read_text(encoding="utf-8"))["faults"]}
-    known = [fault for fault in load() if fault.file in FILES and fault.name in gate]
-    chosen = sorted(np.random.default_rng(0).choice(len(known), min(arguments.faults, len(known)), replace=False))
-    faults = [known[i] for i in chosen]
-    report = _begun(arguments.json, f"python benchmarks/defects.py --faults {arguments.faults}")
+    known = [fault for fault in load() if fault.file in FILES and fault.holdout]
+    order = np.random.default_rng(0).permutation(len(known))
+    faults = [known[i] for i in order[: arguments.faults]]
+    report = _begun(arguments.json, "python benchmarks/defects.py")
     with tempfile.TemporaryDirectory(prefix="qladder-defects-") as folder:
         template = Path(folder) / "tree"
         copy_tree(template)
@@ -145,12 +191,14 @@ def main() -> None:
         left = [fault for fault in faults if fault.name not in rows]
         with ThreadPoolExecutor(arguments.jobs) as pool:
             for fault, told in zip(left, pool.map(lambda f: look(f, template), left), strict=True):
-                told["tests"] = {"says": gate[fault.name]["by"], "seconds": gate[fault.name]["seconds"]}
+                told["tests"] = {"says": fault.at_first if fault.at_first == "caught" else "", "seconds": None}
                 rows[fault.name] = {"name": fault.name, "file": fault.file, "fault": fault.says, **told}
                 say(f"{fault.name}: {', '.join(arm for arm in (*ARMS, 'tests') if told[arm]['says']) or 'nobody'}")
-                report |= _told([rows[f.name] for f in faults if f.name in rows], report["clean"])
+                report |= _told(list(rows.values()), report["clean"], len(known))
                 if arguments.json is not None:
                     write_json(arguments.json, report)
+    if arguments.page is not None:
+        write_page(arguments.page, page(report))
     print(json.dumps({key: value for key, value in report.items() if key != "rows"}, indent=1))
 
 
@@ -165,16 +213,16 @@ def _begun(file: Path | None, command: str) -> dict[str, Any]:
     return fresh
 
 
-def _told(rows: Sequence[dict[str, Any]], clean: dict[str, Any]) -> dict[str, Any]:
-    arms = [*ARMS, "tests"]
-    caught = {arm: [bool(row[arm]["says"]) for row in rows] for arm in arms}
+def _told(rows: Sequence[dict[str, Any]], clean: dict[str, Any], known: int) -> dict[str, Any]:
+    caught = {arm: [bool(row[arm]["says"]) for row in rows] for arm in (*ARMS, "tests")}
     return {
         "faults": len(rows),
+        "of": known,
         "false_alarms": {arm: clean[arm]["says"] for arm in ARMS if clean[arm]["says"]},
         "caught": {arm: sum(found) for arm, found in caught.items()},
-        "median_seconds": {arm: float(np.median([row[arm]["seconds"] for row in rows])) for arm in arms},
-        "before_training": sum(map(any, zip(*(caught[arm] for arm in ("types", "shapes", "probe")), strict=True))),
-        "mcnemar": {f"{a} against {b}": mcnemar(caught[a], caught[b]) for a, b in combinations(arms, 2)},
+        "median_seconds": {arm: float(np.median([row[arm]["seconds"] for row in rows])) for arm in ARMS},
+        "seconds": sum(row[arm]["seconds"] for row in rows for arm in ARMS),
+        "verdicts": verdicts(caught),
         "rows": list(rows),
     }
 
