@@ -71,7 +71,7 @@ def told_of(answer: Answer) -> dict[str, Any]:
 
 
 def formula(question: Question) -> str:
-    """A contrast as people write it: `a + b - 0.9 c`; of factors, in words."""
+    """A contrast as people write it: `a + b - 0.9 c`, names with a comma in quotes; of factors, in words."""
     clock = ", over CPU seconds of training," if question.over == "cpu_seconds" else ""
     if question.effect:
         first, *others = question.effect
@@ -80,7 +80,8 @@ def formula(question: Question) -> str:
     for arm, weight in question.contrast.items():
         if weight:
             size = "" if abs(weight) == 1 else f"{abs(weight):g} × "
-            parts.append(f"{'−' if weight < 0 else '+'} {size}{arm}")
+            name = f"“{arm}”" if "," in arm else arm
+            parts.append(f"{'−' if weight < 0 else '+'} {size}{name}")
     return " ".join(parts).removeprefix("+ ") + clock
 
 
@@ -107,7 +108,12 @@ def _card(card: Card, place: int) -> dict[str, Any]:
         "figures": _scores(card, styles, place)
         if claim.metric == "score"
         else [
-            clock_svg([g for g in grouped if g.env == env], clock, styles, SIZE, f"c{place}-{i}-{j}-", each_seed=False)
+            (
+                env,
+                clock_svg(
+                    [g for g in grouped if g.env == env], clock, styles, SIZE, f"c{place}-{i}-{j}-", each_seed=False
+                ),
+            )
             for j, clock in enumerate(_clocks(claim))
             for i, env in enumerate(envs)
         ],
@@ -129,12 +135,12 @@ def _card(card: Card, place: int) -> dict[str, Any]:
     }
 
 
-def _scores(card: Card, styles: dict[str, Style], place: int) -> list[str]:
+def _scores(card: Card, styles: dict[str, Style], place: int) -> list[tuple[str, str]]:
     """A picture for each environment; curves would show little of runs that took another's weights."""
     figures = []
     for i, env in enumerate(place.env for place in card.claim.place):
         scores = {arm: [*by_env[env].values()] for arm, by_env in card.measures.items() if by_env[env]}
-        figures += [scores_svg(scores, styles, SIZE[0], f"c{place}-{i}-", env)] if scores else []
+        figures += [("", scores_svg(scores, styles, SIZE[0], f"c{place}-{i}-", env))] if scores else []
     return figures
 
 

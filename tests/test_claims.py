@@ -354,6 +354,8 @@ def test_how_many_runs_had_values_that_diverge_stands_on_the_card(file: Path, tm
 def test_a_contrast_is_written_as_people_write_it(claim: Claim) -> None:
     question = replace(claim.question[0], contrast={"a": 1.0, "b": -0.9, "c": 0.0, "d": -1.0})
     assert formula(question) == "a − 0.9 × b − d"
+    named = replace(question, contrast={"a, far": 1.0, "b": -1.0})
+    assert formula(named) == "“a, far” − b"
 
 
 @pytest.mark.parametrize(
@@ -388,6 +390,7 @@ def test_the_middle_on_a_card_is_that_of_its_verdict(file: Path, tmp_path: Path)
         v = sorted(card.measures["large"]["FrozenLake-v1"].values())
         expected = sum(v) / 3 if seeds == 3 else (v[1] / 2 + v[2] + v[3] + v[4] / 2) / 3
         assert row == number(expected)
+        assert '<figcaption class="muted">FrozenLake-v1</figcaption>' in page
         assert len({number(expected), number(sum(v) / seeds), number(v[seeds // 2])}) == (2 if seeds == 3 else 3)
 
 
