@@ -49,17 +49,15 @@ class Stress:
         size = self._size * FULL_SCALE
         if self._kind == "random-noise":
             return (pixels + size * self._coins(pixels)).clamp(0, FULL_SCALE)
-        with torch.no_grad():
-            greedy = q(pixels * 1).argmax(1)
+        greedy, away = _away(q, pixels)
         if self._kind == "directed-noise":
-            return (pixels + size * _away(q, pixels, greedy)).clamp(0, FULL_SCALE)
+            return (pixels + size * away).clamp(0, FULL_SCALE)
         low, high = (pixels - size).clamp(0, FULL_SCALE), (pixels + size).clamp(0, FULL_SCALE)
-        seen = pixels
-        for _ in range(STEPS):
-            further = (seen + size / 2 * _away(q, seen, greedy)).clamp(low, high)
-            with torch.no_grad():
-                turned = q(seen * 1).argmax(1) != greedy
-            seen = torch.where(turned.view(-1, *[1] * (seen.dim() - 1)), seen, further)
+        seen = (pixels + size / 2 * away).clamp(low, high)
+        for _ in range(STEPS - 1):
+            choice, away = _away(q, seen, greedy)
+            turned = (choice != greedy).view(-1, *[1] * (seen.dim() - 1))
+            seen = torch.where(turned, seen, (seen + size / 2 * away).clamp(low, high))
         return seen
 
     def _coins(self, pixels: Tensor) -> Tensor:
@@ -81,15 +79,15 @@ class Stress:
             _fill(weights, kept)
 
 
-def _away(q: Callable[[Tensor], Tensor], pixels: Tensor, actions: Tensor) -> Tensor:
-    """The sign of what each pixel adds to the cross entropy of `actions` `[N]` under a softmax of the values."""
+def _away(q: Callable[[Tensor], Tensor], pixels: Tensor, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The greedy actions `[N]`, and the sign of what each pixel adds to the cross entropy of `actions`, or of those."""
     with torch.enable_grad():
         leaf = pixels.clone().requires_grad_()
-        loss = functional.cross_entropy(
-            q(leaf * 1), actions, reduction="sum"
-        )  # layers may divide what they get in place
+        values = q(leaf * 1)  # layers may divide what they get in place
+        greedy = values.argmax(1)
+        loss = functional.cross_entropy(values, greedy if actions is None else actions, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, leaf)
-    return gradient.sign()
+    return greedy, gradient.sign()
 
 
 def acting_weights(network: nn.Module) -> list[Tensor]:

@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 from faults import Fault, copy_tree, load
 
-from qladder.runners.progress import duration, say
-from qladder.runners.report import shipped, write_page
+from qladder.runners.progress import say
+from qladder.runners.report import page_template, shipped, write_page
 from qladder.runners.run_folder import provenance, write_json
 
 FILES = {
@@ -162,11 +162,7 @@ def verdicts(caught: dict[str, list[bool]]) -> list[dict[str, Any]]:
 
 def page(report: dict[str, Any]) -> str:
     """The card."""
-    from jinja2 import Environment, StrictUndefined
-
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template.filters["duration"] = duration
-    return template.from_string(PAGE.read_text(encoding="utf-8")).render(css=shipped("page.css"), **report)
+    return page_template(PAGE.read_text(encoding="utf-8")).render(css=shipped("page.css"), **report)
 
 
 def main() -> None:

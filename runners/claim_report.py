@@ -18,9 +18,8 @@ from qladder.runners.diff import setting_text
 from qladder.runners.figures import Style, clock_svg, colours, scores_svg
 from qladder.runners.groups import groups
 from qladder.runners.progress import duration
-from qladder.runners.report import facts, settings_between, shipped, signed, write_page
+from qladder.runners.report import facts, page_template, settings_between, shipped, signed, write_page
 from qladder.runners.stats import middle
-from qladder.runners.wording import number, span
 
 SIZE = (9.2, 3.7)  # inches
 TOLD = ("machine.processor", "machine.cores", "versions.torch", "versions.gymnasium", "git.commit")
@@ -38,11 +37,7 @@ RULE = (
 
 def write_claims(cards: Sequence[Card], path: Path, title: str = "qladder claims") -> Path:
     """Writes the page; returns its path. UserError where it cannot be written."""
-    from jinja2 import Environment, StrictUndefined
-
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template.filters.update(number=lambda x: signed(number(x)), span=lambda x: signed(span(x)), duration=duration)
-    html = template.from_string(shipped("claims.html")).render(
+    html = page_template(shipped("claims.html")).render(
         title=title,
         css=shipped("page.css"),
         overview=_overview(cards),

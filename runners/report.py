@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.runners.compare import MARKS, Comparison, compare
@@ -27,6 +27,9 @@ from qladder.runners.scales import scale
 from qladder.runners.settings import read_toml
 from qladder.runners.summaries import markdown, spreadsheets
 from qladder.runners.wording import headline, number, sentence, span
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["curves_figure", "write_report"]
 
@@ -59,17 +62,13 @@ def write_report(
     Raises:
         UserError: protocols that do not compare (see `compare`), or a place that cannot be written to.
     """
-    from jinja2 import Environment, StrictUndefined
-
     comparison = comparison or compare(runs, left_out, mix_protocols=mix_protocols)
     grouped = groups(runs, mix_protocols=mix_protocols)
     published = find_references(references, list(dict.fromkeys(group.env for group in grouped)))
     styles = colours(grouped, published)
     known = {group.env: one.mark for group in grouped if (one := scale(group.env)) is not None}
     first = reached(grouped, {**known, **(marks or {})})
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template.filters.update(number=lambda x: signed(number(x)), span=lambda x: signed(span(x)), duration=duration)
-    page = template.from_string(shipped("report.html"))
+    page = page_template(shipped("report.html"))
     scored = [run for g in grouped for run in g.runs]
     html = page.render(
         title=title,
@@ -256,6 +255,15 @@ def _command(manifest: Mapping[str, Any]) -> str:
 def shipped(name: str) -> str:
     """The text of a file beside this one."""
     return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def page_template(text: str) -> Template:
+    """With `number`, `span` and `duration` as filters; a name that is not given is an error."""
+    from jinja2 import Environment, StrictUndefined
+
+    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    env.filters.update(number=lambda x: signed(number(x)), span=lambda x: signed(span(x)), duration=duration)
+    return env.from_string(text)
 
 
 def write_page(path: Path, text: str) -> None:
