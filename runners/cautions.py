@@ -22,7 +22,10 @@ def cautions(config: Config, frames_per_step: int) -> Iterator[str]:
         )
         return
     end = Clocks(run.steps * frames_per_step, run.steps, updates)
+    idle = set() if config.replay is None or config.replay.prioritized else {"importance"}
     for field in fields(config.agent):
+        if field.name in idle:
+            continue
         schedule = getattr(config.agent, field.name)
         if isinstance(schedule, Schedule) and (left := schedule(end)) != schedule.end:
             clock = schedule.clock.replace("_", " ")

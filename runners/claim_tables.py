@@ -21,7 +21,9 @@ LEVELS = (0.1, 0.25, 0.5, 1.0)
 
 def tunability(card: Card, arm: Arm) -> str:
     """Over all settings that an arm was tried with: the range of its measure, the mean, how many diverged."""
-    tried = [t for t in card.found.tuned if t.arm == (arm.tuned_as or arm.name)]
+    if arm.tuned_as:
+        return f"none: as {arm.tuned_as}"
+    tried = [t for t in card.found.tuned if t.arm == arm.name]
     values = [t.value for t in tried if t.value is not None]
     lost = sum(t.diverged for t in tried)
     parts = []

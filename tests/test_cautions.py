@@ -23,6 +23,15 @@ def test_a_run_that_ends_before_its_first_update() -> None:
     assert line.startswith("no update will be made")
 
 
+def test_importance_is_of_a_prioritised_replay_alone() -> None:
+    run = {"steps": 150, "learning_starts": 50, "update_every": 2, "updates": 1}
+    plain = {"epsilon": 0.1, "learning_rate": 1e-3}
+    importance = {"start": 0.4, "end": 1.0, "over": 1_000}
+    assert told("dqn", run, **plain, importance=importance) == []
+    [line] = told("per-dqn", run, **plain, importance=importance)
+    assert line.startswith("agent.importance gets no further than 0.49")
+
+
 def test_a_schedule_that_the_run_does_not_reach_the_end_of() -> None:
     epsilon = {"start": 1.0, "end": 0.0, "over": 800, "clock": "frames"}
     run = {"steps": 150, "learning_starts": 50, "update_every": 2, "updates": 1}
