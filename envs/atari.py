@@ -46,7 +46,7 @@ class AtariEnv:
         num_threads: 0 is one per environment, at most one per core.
         ram: the consoles' memory `[num_envs, 128]` instead of frames; one game after the other, not by threads.
         rgb: full-colour screens `[num_envs, 1, 210, 160, 3]` instead, for `AtariScreen`.
-        wrappers: see `WrappedGames`; one game after the other then, too.
+        wrappers, run_seed: see `WrappedGames`; one game after the other then, too.
 
     Raises:
         UserError: no such game, a missing ROM, a protocol that ale-py cannot play, or a wrapper that does not fit.
@@ -64,6 +64,7 @@ class AtariEnv:
         ram: bool = False,
         rgb: bool = False,
         wrappers: Sequence[str] = (),
+        run_seed: int = 0,
     ) -> None:
         cap = protocol.episode_cap
         if not training and protocol.evaluation.episode_cap is not None:
@@ -85,7 +86,8 @@ class AtariEnv:
         shape: tuple[int, ...] = (RAM_SIZE,) if ram else (protocol.stack, protocol.screen, protocol.screen)
         if wrappers:
             seen = spaces.Box(0, 255, shape if ram else (1, *shape[1:]), np.uint8)
-            self._vector = WrappedGames(id, self._vector, seen, num_envs, 0 if ram else protocol.stack, wrappers)
+            stack = 0 if ram else protocol.stack
+            self._vector = WrappedGames(id, self._vector, seen, num_envs, stack, wrappers, run_seed)
             shape = self._vector.shape
         self.spec = EnvSpec(
             id=id,

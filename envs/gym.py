@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 import re
 import sys
@@ -31,11 +32,10 @@ def make_gym(
     training: bool = True,
     kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[str] = (),
+    run_seed: int = 0,
     render_mode: str | None = None,
 ) -> gymnasium.Env[Any, Any]:
-    """The environment itself, with the protocol's time limit and the user's wrappers (`module:function`).
-
-    Wrappers are put on in their order, the first innermost.
+    """The environment itself, with the protocol's time limit and the user's wrappers (see `wrapped`).
 
     Raises:
         UserError: no such id, an argument or a wrapper that it does not take, or a package that is missing.
@@ -61,11 +61,13 @@ def make_gym(
         raise UserError(f"environment '{id}' with {options}: {first_line(error)}") from error
     except BROKEN as error:  # somebody else's module or constructor
         raise UserError(f"environment '{id}' with {options}: {told(error)}") from error
-    return wrapped(env, wrappers)
+    return wrapped(env, wrappers, run_seed)
 
 
-def wrapped(env: gymnasium.Env[Any, Any], wrappers: Sequence[str]) -> gymnasium.Env[Any, Any]:
+def wrapped(env: gymnasium.Env[Any, Any], wrappers: Sequence[str], run_seed: int) -> gymnasium.Env[Any, Any]:
     """In wrappers by name, `module:function`, the first innermost.
+
+    One that has a parameter `run_seed` is given it: the same for all environments of a run, training and evaluations.
 
     Raises:
         UserError: there is none of that name, or it does not take the environment, or returns something else.
@@ -73,7 +75,8 @@ def wrapped(env: gymnasium.Env[Any, Any], wrappers: Sequence[str]) -> gymnasium.
     for wrapper in wrappers:
         wrap = load_attribute(wrapper, "wrapper")
         try:
-            env = wrap(env)
+            asks = "run_seed" in inspect.signature(wrap).parameters
+            env = wrap(env, run_seed=run_seed) if asks else wrap(env)
         except BROKEN as error:
             raise UserError(f"wrapper '{wrapper}': {told(error)}") from error
         if not isinstance(env, gymnasium.Env):

@@ -22,11 +22,12 @@ def make_env(
     num_envs: int = 1,
     kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[str] = (),
+    run_seed: int = 0,
 ) -> ResumableEnv:
     """N environments whose randomness descends from `(seed, stream)`.
 
     `batched` False gives one environment with plain values; Atari is always batched. `training` False applies the
-    protocol's evaluation cap and ignores lost lives.
+    protocol's evaluation cap and ignores lost lives. `run_seed` goes to wrappers that ask for it (see `wrapped`).
 
     Raises:
         UserError: an id, an argument or a wrapper that there is not.
@@ -37,17 +38,25 @@ def make_env(
 
         seeds = [integer(seed, stream, i) for i in range(num_envs)]
         return AtariEnv(
-            id, protocol, num_envs=num_envs, seeds=seeds, training=training, ram=bool(kwargs), wrappers=wrappers
+            id,
+            protocol,
+            num_envs=num_envs,
+            seeds=seeds,
+            training=training,
+            ram=bool(kwargs),
+            wrappers=wrappers,
+            run_seed=run_seed,
         )
     from qladder.envs import own  # noqa: F401  (registers environments)
     from qladder.envs.gym import BatchEnv, GymEnv, make_gym
 
     if not batched and num_envs != 1:
         raise UserError(f"env.num_envs = {num_envs}: this agent plays one environment at a time")
-    envs = [
-        GymEnv(make_gym(id, protocol, training=training, kwargs=kwargs, wrappers=wrappers), id, seed, stream, i)
-        for i in range(num_envs)
+    bare = [
+        make_gym(id, protocol, training=training, kwargs=kwargs, wrappers=wrappers, run_seed=run_seed)
+        for _ in range(num_envs)
     ]
+    envs = [GymEnv(env, id, seed, stream, i) for i, env in enumerate(bare)]
     return BatchEnv(envs) if batched else envs[0]
 
 

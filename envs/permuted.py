@@ -17,14 +17,14 @@ BLOCK = 4  # pixels a side
 class Permuted(gymnasium.ObservationWrapper[Any, Any, Any]):
     """Pictures `[C, H, W]` whose pixels are in the order of one fixed random permutation, or whole blocks of them are.
 
-    The permutation is the same for every channel, in every episode and run: it belongs to the pictures' size. `afresh`:
-    each episode has its own, drawn from the environment's generator.
+    The permutation is the same for every channel and in every episode of a run; another seed of the run has another.
+    `afresh`: each episode has its own, drawn from the environment's generator.
 
     Raises:
         UserError: observations that are no pictures, or whose sides are no multiples of `block`.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], block: int = 1, afresh: bool = False) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], run_seed: int, block: int = 1, afresh: bool = False) -> None:
         super().__init__(env)
         space = env.observation_space
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 3:
@@ -36,9 +36,7 @@ class Permuted(gymnasium.ObservationWrapper[Any, Any, Any]):
             )
         self._block, self._afresh = block, afresh
         self._places = self._height * self._width // block**2
-        self._order = generator(self._height * self._width, f"permutation of blocks of {block}").permutation(
-            self._places
-        )
+        self._order = generator(run_seed, f"permutation of blocks of {block}").permutation(self._places)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         obs, info = self.env.reset(seed=seed, options=options)
@@ -54,16 +52,16 @@ class Permuted(gymnasium.ObservationWrapper[Any, Any, Any]):
         return np.ascontiguousarray(mixed).reshape(observation.shape)
 
 
-def permute_pixels(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+def permute_pixels(env: gymnasium.Env[Any, Any], run_seed: int) -> gymnasium.Env[Any, Any]:
     """As a wrapper: `--env.wrappers qladder.envs.permuted:permute_pixels`; neither shape nor place is left."""
-    return Permuted(env)
+    return Permuted(env, run_seed)
 
 
-def permute_blocks(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+def permute_blocks(env: gymnasium.Env[Any, Any], run_seed: int) -> gymnasium.Env[Any, Any]:
     """As a wrapper: blocks of 4 x 4 pixels change places; what is within them stays next to each other."""
-    return Permuted(env, BLOCK)
+    return Permuted(env, run_seed, BLOCK)
 
 
-def permute_afresh(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+def permute_afresh(env: gymnasium.Env[Any, Any], run_seed: int) -> gymnasium.Env[Any, Any]:
     """As a wrapper: pixels in another order in each episode, of which nothing can be learnt but how many are lit."""
-    return Permuted(env, afresh=True)
+    return Permuted(env, run_seed, afresh=True)

@@ -57,13 +57,20 @@ class WrappedGames:
     """
 
     def __init__(
-        self, id: str, games: Any, space: spaces.Box, num_envs: int, stack: int, wrappers: Sequence[str]
+        self,
+        id: str,
+        games: Any,
+        space: spaces.Box,
+        num_envs: int,
+        stack: int,
+        wrappers: Sequence[str],
+        run_seed: int,
     ) -> None:
         self._id = id
         self.single_action_space = games.single_action_space
         self._games, self._stack = games, stack
         self._lanes = [Lane(space, int(games.single_action_space.n)) for _ in range(num_envs)]
-        self._envs: list[Env] = [wrapped(lane, wrappers) for lane in self._lanes]
+        self._envs: list[Env] = [wrapped(lane, wrappers, run_seed) for lane in self._lanes]
         found = self._envs[0].observation_space
         dimensions = len(space.shape)
         if not isinstance(found, spaces.Box) or found.dtype != np.uint8 or len(found.shape) != dimensions:

@@ -200,6 +200,7 @@ def evaluation_environment(config: Config, batched: bool, seed: int, stream: str
         num_envs=num_envs,
         kwargs=config.env.evaluation_kwargs,
         wrappers=config.env.evaluation_wrappers,
+        run_seed=config.run.seed,
     )
 
 

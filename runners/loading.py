@@ -33,6 +33,7 @@ def make_environment(config: Config, batched: bool, *, agent_steps: int = 0) -> 
         num_envs=config.env.num_envs,
         kwargs=config.env.kwargs,
         wrappers=config.env.wrappers,
+        run_seed=config.run.seed,
     )
 
 

@@ -110,9 +110,14 @@ class Gym:
         id, env = config.env.id, config.env
 
         def make(render_mode: str | None) -> gymnasium.Env[Any, Any]:
-            kwargs, wrappers = env.evaluation_kwargs, env.evaluation_wrappers
             return make_gym(
-                id, config.protocol, training=False, kwargs=kwargs, wrappers=wrappers, render_mode=render_mode
+                id,
+                config.protocol,
+                training=False,
+                kwargs=env.evaluation_kwargs,
+                wrappers=env.evaluation_wrappers,
+                run_seed=config.run.seed,
+                render_mode=render_mode,
             )
 
         with contextlib.closing(make(None)) as bare:

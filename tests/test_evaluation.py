@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,19 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from qladder.envs.errors import UserError
 from qladder.envs.gym import GymEnv
 from qladder.envs.mdp import epsilon_greedy, optimal_values, policy_return
 from qladder.envs.protocol import Evaluation
-from qladder.envs.seeding import integer
+from qladder.envs.seeding import generator, integer
+from qladder.envs.spec import ResumableEnv
 from qladder.runners import train
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import Policy, evaluation_environment, exact_return, play, truth
 from qladder.runners.loading import load_run, make_agent, make_environment
+from qladder.runners.watch import camera_of
 
 
 class Lengths(gymnasium.Env[Any, Any]):
@@ -182,6 +186,28 @@ def test_a_game_is_evaluated_under_a_moved_camera() -> None:
             seen.append((plain.step(np.full(2, action)).obs, shifted.step(np.full(2, action)).obs))
         for one, moved in seen:
             np.testing.assert_array_equal(moved[..., 2:, 2:], one[..., :-2, :-2])
+
+
+@pytest.mark.parametrize("env_id", ["qladder/ShapeCatch-v0", "ALE/Pong-v5"])
+def test_all_environments_of_a_run_are_permuted_alike_whatever_their_own_seeds(env_id: str) -> None:
+    def first(environment: Callable[[Config], ResumableEnv], wrappers: list[str], run_seed: int) -> NDArray[Any]:
+        settings = {"env": {"num_envs": 2, "wrappers": wrappers}, "run": {"seed": run_seed}}
+        with contextlib.closing(environment(resolve("dqn", env_id, settings))) as env:
+            env.reset()
+            seen: NDArray[Any] = env.step(np.zeros(env.spec.num_envs, int)).obs[0, -1]
+            return seen.ravel()
+
+    permuted = ["qladder.envs.permuted:permute_pixels"]
+    for seed in (5, 6):
+        order = generator(seed, "permutation of blocks of 1").permutation(28**2 if "Shape" in env_id else 84**2)
+        for environment in (
+            lambda config: make_environment(config, batched=True),
+            lambda config: evaluation_environment(config, True, 99, "some", 1),
+            lambda config: camera_of(config, True, 98, live=False).env,
+        ):
+            plain = first(environment, [], seed)
+            assert not np.array_equal(plain, plain[order])
+            np.testing.assert_array_equal(first(environment, permuted, seed), plain[order])
 
 
 def test_an_evaluation_of_other_observations_is_refused_before_the_run(tmp_path: Path) -> None:
