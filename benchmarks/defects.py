@@ -38,7 +38,7 @@ import numpy as np
 from faults import Fault, copy_tree, load
 
 from qladder.runners.progress import say
-from qladder.runners.report import page_template, shipped, write_page
+from qladder.runners.report import page, write_page
 from qladder.runners.run_folder import provenance, write_json
 
 FILES = {
@@ -160,9 +160,12 @@ def verdicts(caught: dict[str, list[bool]]) -> list[dict[str, Any]]:
     return found
 
 
-def page(report: dict[str, Any]) -> str:
-    """The card."""
-    return page_template(PAGE.read_text(encoding="utf-8")).render(css=shipped("page.css"), **report)
+def card(report: dict[str, Any]) -> str:
+    """As a page."""
+    faults = f"{report['faults']} of {report['of']} faults"
+    overview = f"After the lecture, which says it of types and differentiable programs. {faults}"
+    title = "Mistakes can be seen before anything is trained"
+    return page(PAGE.read_text(encoding="utf-8"), title=title, overview=overview, **report)
 
 
 def main() -> None:
@@ -194,7 +197,7 @@ def main() -> None:
                 if arguments.json is not None:
                     write_json(arguments.json, report)
     if arguments.page is not None:
-        write_page(arguments.page, page(report))
+        write_page(arguments.page, card(report))
     print(json.dumps({key: value for key, value in report.items() if key != "rows"}, indent=1))
 
 

@@ -18,7 +18,7 @@ from qladder.runners.diff import setting_text
 from qladder.runners.figures import Style, clock_svg, colours, scores_svg
 from qladder.runners.groups import groups
 from qladder.runners.progress import duration
-from qladder.runners.report import facts, page_template, settings_between, shipped, signed, write_page
+from qladder.runners.report import facts, page, settings_between, shipped, signed, write_page
 from qladder.runners.stats import middle
 
 SIZE = (9.2, 3.7)  # inches
@@ -37,9 +37,9 @@ RULE = (
 
 def write_claims(cards: Sequence[Card], path: Path, title: str = "qladder claims") -> Path:
     """Writes the page; returns its path. UserError where it cannot be written."""
-    html = page_template(shipped("claims.html")).render(
+    html = page(
+        shipped("claims.html"),
         title=title,
-        css=shipped("page.css"),
         overview=_overview(cards),
         cards=[_card(card, i) for i, card in enumerate(cards)],
         rule=RULE,

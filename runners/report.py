@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.runners.compare import MARKS, Comparison, compare
@@ -27,9 +27,6 @@ from qladder.runners.scales import scale
 from qladder.runners.settings import read_toml
 from qladder.runners.summaries import markdown, spreadsheets
 from qladder.runners.wording import headline, number, sentence, span
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 __all__ = ["curves_figure", "write_report"]
 
@@ -68,11 +65,10 @@ def write_report(
     styles = colours(grouped, published)
     known = {group.env: one.mark for group in grouped if (one := scale(group.env)) is not None}
     first = reached(grouped, {**known, **(marks or {})})
-    page = page_template(shipped("report.html"))
     scored = [run for g in grouped for run in g.runs]
-    html = page.render(
+    html = page(
+        shipped("report.html"),
         title=title,
-        css=shipped("page.css"),
         overview=_overview(comparison),
         sections=_sections(comparison, grouped, styles, published, first),
         films={(group.env, group.label): _film(group) for group in grouped} if gifs else {},
@@ -257,13 +253,17 @@ def shipped(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
-def page_template(text: str) -> Template:
-    """With `number`, `span` and `duration` as filters; a name that is not given is an error."""
-    from jinja2 import Environment, StrictUndefined
+def page(template: str, **told: Any) -> str:
+    """The HTML of a template that extends `page.html`, which is told `title`, `overview` and what else it asks for.
 
-    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    `number`, `span` and `duration` are filters; a name that is asked for and not told is an error.
+    """
+    from jinja2 import DictLoader, Environment, StrictUndefined
+
+    base = DictLoader({"page.html": shipped("page.html")})
+    env = Environment(loader=base, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     env.filters.update(number=lambda x: signed(number(x)), span=lambda x: signed(span(x)), duration=duration)
-    return env.from_string(text)
+    return env.from_string(template).render(css=shipped("page.css"), **told)
 
 
 def write_page(path: Path, text: str) -> None:

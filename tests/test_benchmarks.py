@@ -118,7 +118,7 @@ def test_verdicts_on_checks_and_their_card(defects: ModuleType) -> None:
         ("supported", (16, 20)),
         ("supported", (16, 17)),
     ]
-    page = defects.page({**told, "command": "c", **provenance()})
+    page = defects.card({**told, "command": "c", **provenance()})
     assert page.count('class="chip') == 3
     assert "20 of 72 faults" in page
     assert "16 of 17: 0.94" in page
