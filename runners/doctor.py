@@ -22,6 +22,7 @@ from qladder.runners import checkpoint
 from qladder.runners.alarms import Alarms
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config
+from qladder.runners.lock import unused
 from qladder.runners.run_folder import drift, no_checkpoint, provenance, read_manifest, took_weights
 from qladder.runners.runs import read_metrics
 
@@ -172,18 +173,11 @@ def _run(folder: Path) -> Iterator[Finding]:
 
 
 def _lock(folder: Path) -> Finding:
-    path = folder / ".lock"
-    if not path.exists():
-        return Finding("lock", True, "never taken")
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            words = path.read_text(encoding="utf-8").split()
-            return Finding("lock", True, f"process {' on '.join(words[1:3])} is at work on it")
-        except OSError as error:
-            return Finding("lock", True, f"this file system knows no locks ({error.strerror})")
-    return Finding("lock", True, "free")
+    try:
+        with unused(folder) as says:
+            return Finding("lock", True, says)
+    except UserError as error:
+        return Finding("lock", True, str(error).removeprefix(f"{folder}: "))
 
 
 def _checkpoint(path: Path) -> Finding:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from qladder.envs.errors import LostLockError, StorageError, UserError
@@ -42,7 +44,7 @@ class RunLock:
 
     def check(self) -> None:
         """LostLockError where another process has started on the run since; before anything is committed."""
-        found, pid, host = self._read()
+        found, pid, host = _read(self._path)
         if found != self.generation:
             raise LostLockError(f"{self._folder}: process {pid} on {host} has taken this run over; nothing written")
 
@@ -57,13 +59,10 @@ class RunLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _, pid, host = self._read()
-            raise UserError(
-                f"{self._folder}: process {pid} on {host} is at work on this run; --name starts another"
-            ) from None
+            raise UserError(f"{_at_work(self._folder)}, or one verifies it; --name starts another") from None
         except OSError as error:
             say(f"{self._path}: this file system knows no locks ({error.strerror}); two processes would notice late")
-        self.generation = self._read()[0] + 1
+        self.generation = _read(self._path)[0] + 1
         line = f"{self.generation} {os.getpid()} {socket.gethostname()[:80]}".ljust(LENGTH - 1) + "\n"
         try:
             os.pwrite(self._file, line.encode(), 0)
@@ -71,9 +70,37 @@ class RunLock:
         except OSError as error:
             raise StorageError(f"{self._path}: {error.strerror}") from error
 
-    def _read(self) -> tuple[int, str, str]:
-        words = self._path.read_text(encoding="utf-8").split() if self._path.exists() else []
-        return (int(words[0]), words[1], words[2]) if len(words) == 3 and words[0].isdigit() else (0, "?", "?")
+
+@contextmanager
+def unused(folder: Path) -> Iterator[str]:
+    """While entered, nobody goes on with the run; gives what is known of its lock. Writes nothing.
+
+    Raises:
+        UserError: a process is at work on it.
+    """
+    path = folder / NAME
+    if not path.exists():
+        yield "never taken"
+        return
+    with path.open("rb") as file:
+        says = "free"
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(_at_work(folder)) from None
+        except OSError as error:
+            says = f"this file system knows no locks ({error.strerror})"
+        yield says
+
+
+def _at_work(folder: Path) -> str:
+    _, pid, host = _read(folder / NAME)
+    return f"{folder}: process {pid} on {host} is at work on this run"
+
+
+def _read(path: Path) -> tuple[int, str, str]:
+    words = path.read_text(encoding="utf-8").split() if path.exists() else []
+    return (int(words[0]), words[1], words[2]) if len(words) == 3 and words[0].isdigit() else (0, "?", "?")
 
 
 _HELD: set[int] = set()  # file descriptors of this process's locks

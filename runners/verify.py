@@ -14,7 +14,9 @@ import numpy as np
 
 from qladder.envs.errors import UserError
 from qladder.runners import checkpoint
+from qladder.runners.config import Config
 from qladder.runners.loading import run_config, set_up_torch, torch_threads
+from qladder.runners.lock import unused
 from qladder.runners.resume import is_exact
 from qladder.runners.run_folder import drift, no_checkpoint, provenance, read_manifest
 from qladder.runners.runs import read_metrics
@@ -34,11 +36,29 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
     of training in the next line after that end, which begin there.
 
     Raises:
-        UserError: no run, no checkpoint, a run that cannot be repeated from where it would begin, or one that was made
-            with other versions or on other hardware, unless `allow_drift`.
+        UserError: no run, no checkpoint, a run that a process is at work on or that cannot be repeated from where it
+            would begin, or one that was made with other versions or on other hardware, unless `allow_drift`.
     """
     folder = Path(run)
     config = run_config(folder)
+    with unused(folder):
+        return _verified(folder, config, from_start, allow_drift)
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Where the states of two checkpoints differ, in all but time."""
+    a, b = (checkpoint.load(path) for path in (one, other))
+    return _differences({**a, "time": None}, {**b, "time": None})
+
+
+def _link(file: Path, beside: Path) -> None:
+    try:
+        os.link(file, beside)
+    except OSError:  # on another file system
+        shutil.copy(file, beside)
+
+
+def _verified(folder: Path, config: Config, from_start: bool, allow_drift: bool) -> Result:
     good = [path for path in checkpoint.checkpoints(folder) if checkpoint.is_good(path)]
     if not good:
         raise no_checkpoint(folder)
@@ -86,19 +106,6 @@ def verify(run: Path | str, *, from_start: bool = False, allow_drift: bool = Fal
             changed.append(f"{config.run.init_from}, which it began with, is not what it was")
     compared = {"from": start, "to": end, "measurements": len(records), "evaluations_of_one": len(alone)}
     return {"identical": not differing, "compared": {**compared, "differing": differing[:5], "drift": changed}}
-
-
-def differences(one: Path, other: Path) -> list[str]:
-    """Where the states of two checkpoints differ, in all but time."""
-    a, b = (checkpoint.load(path) for path in (one, other))
-    return _differences({**a, "time": None}, {**b, "time": None})
-
-
-def _link(file: Path, beside: Path) -> None:
-    try:
-        os.link(file, beside)
-    except OSError:  # on another file system
-        shutil.copy(file, beside)
 
 
 def measurements(run: Path) -> list[dict[str, Any]]:

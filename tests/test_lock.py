@@ -14,8 +14,10 @@ from killing import SMALL, go, told
 
 from qladder.envs.errors import LostLockError, UserError
 from qladder.runners import checkpoint
+from qladder.runners.lock import unused
 from qladder.runners.loop import Episodes
 from qladder.runners.settings import merge
+from qladder.runners.verify import verify
 
 
 def test_one_process_at_a_time_is_at_work_on_a_run(tmp_path: Path) -> None:
@@ -30,7 +32,12 @@ def test_one_process_at_a_time_is_at_work_on_a_run(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
         with pytest.raises(UserError, match=f"run: process {process.pid} on .* is at work on this run"):
             go(tmp_path, "random", "CartPole-v1", {"run": {**settings["run"], "steps": 300}}, resume=True)
+        with pytest.raises(UserError, match=f"run: process {process.pid} on .* is at work on this run$"):
+            verify(tmp_path / "run")
         process.kill()
+    with unused(tmp_path / "run"), pytest.raises(UserError, match="at work on this run, or one verifies it"):
+        go(tmp_path, "random", "CartPole-v1", {"run": {**settings["run"], "steps": 300}}, resume=True)
+    assert verify(tmp_path / "run")["identical"]
     go(tmp_path, "random", "CartPole-v1", {"run": {**settings["run"], "steps": 300}}, resume=True)
 
 
