@@ -30,7 +30,7 @@ from qladder.agents.layers import (
     noise_of,
     resample,
 )
-from qladder.agents.network_config import NetworkConfig
+from qladder.agents.network_config import WIDEST, NetworkConfig
 from qladder.envs.errors import UserError
 
 FAR = -12.0
@@ -245,6 +245,11 @@ def _resolve(name: str, spec: EnvSpec) -> str:
 
 def _vector_torso(spec: EnvSpec, scale_inputs: bool) -> tuple[list[nn.Module], int]:
     if spec.num_states is not None:
+        if spec.num_states > WIDEST:
+            raise UserError(
+                f"{spec.id} has {spec.num_states:.3g} states, each an input of its own; a network takes at most "
+                f"{WIDEST:,}; a wrapper that shows its numbers as a vector (--env.wrappers module:function) can help"
+            )
         return [OneHot(spec.num_states)], spec.num_states
     width = math.prod(spec.obs_shape)
     if scale_inputs and spec.low is not None and spec.high is not None:

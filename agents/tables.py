@@ -56,6 +56,11 @@ def numbered(agent: str, config: TableConfig, spec: EnvSpec) -> tuple[Callable[[
     plain_values(agent, spec)
     num_actions = finite_actions(agent, spec)
     if spec.num_states is not None:
+        if spec.num_states > MOST_STATES:
+            raise UserError(
+                f"{agent}: {spec.id} has {spec.num_states:.3g} states; a table holds at most {MOST_STATES:,}; "
+                "a wrapper that shows its numbers as a vector (--env.wrappers module:function) can help"
+            )
         return operator.index, spec.num_states, num_actions
     low, high = bounds(spec, config.low, config.high, config.reach)
     bins = UniformBins(low, high, config.bins[0] if len(config.bins) == 1 else config.bins)

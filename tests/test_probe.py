@@ -63,6 +63,18 @@ def test_agents_pass_and_nothing_of_them_changes(name: str, env: str, settings: 
     assert all(p.grad is None for p in network.parameters())
 
 
+@pytest.mark.parametrize("seed", [18, 56, 195])
+def test_a_network_that_answers_all_alike_is_no_fault_of_the_update(seed: int) -> None:
+    """Behind sixteen narrow plain layers observations of these seeds' networks differ by less than a rounding."""
+    settings = {"agent": {"hidden": [16] * 16, "scale_inputs": True}, "run": {"seed": seed}}
+    agent = made("dqn", "CartPole-v1", settings)
+    obs = torch.rand(100, 4)
+    assert agent._online(obs).std(0).max() < 1e-6
+    agent.probe()
+    made("pqn", "Taxi-v4", {"agent": {"hidden": [64] * 6, "norm": "none", "trace_decay": 0.0}}).probe()
+    made("r2d2", "CartPole-v1", {"agent": {"hidden": [4] * 24, "core_size": 4}}).probe()
+
+
 def detached_target(agent: Any) -> None:
     agent._target = agent._online
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -302,3 +303,11 @@ def test_settings_are_those_of_all_tables_and_its_own() -> None:
         == resolve("q-lambda", "Corridor-v0", {"agent": {"gamma": 0.5, "trace_decay": 0.1}}).agent
     )
     assert isinstance(QLambdaConfig(), TableConfig)
+
+
+@pytest.mark.parametrize(("agent", "told"), [("q-learning", "a table holds at most 10,000,000"), ("dqn", "1,000,000")])
+def test_more_states_than_can_be_numbered_are_refused(agent: str, told: str) -> None:
+    config = resolve(agent, "FrozenLake-v1", {})
+    spec = replace(STATES, num_states=10**12, batched=agent == "dqn")
+    with pytest.raises(UserError, match=rf"1e\+12 states.*{told}.*a wrapper that shows its numbers as a vector"):
+        make_agent(config, spec, "cpu")
