@@ -27,6 +27,8 @@ from qladder.runners.source import code_digest, own_code, package_versions
 
 TRAINED_IN = "trained_in"
 """In the manifest of a run that took its weights: the run that was trained, from its folder, and what that took."""
+VECTORS = ("sse", "ssse", "avx", "fma", "f16c", "amx", "asimd", "sve")
+"""How the kernel's names of vector instructions begin; sums are rounded otherwise with others of them."""
 
 
 def run_name(config: Config) -> str:
@@ -127,7 +129,7 @@ def drift(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         "learner",
         "threads",
         "rom_md5",
-        "machine.processor",
+        *(f"machine.{n}" for n in ("processor", "instructions") if n in before["machine"]),
         *(f"versions.{n}" for n in now["versions"] if n in before["versions"]),
     ]
     names += ["code", *(f"own_code.{n}" for n in sorted({*(before.get("own_code") or {}), *now["own_code"]}))]
@@ -150,7 +152,7 @@ def provenance(table: Table | None = None) -> dict[str, Any]:
         "code": code_digest(),
         "own_code": {} if table is None else own_code(table),
         "git": _git(),
-        "machine": {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()},
+        "machine": {"system": platform.system(), "cores": os.cpu_count(), **_processor()},
     }
 
 
@@ -289,9 +291,13 @@ def _git() -> dict[str, Any] | None:
         return None
 
 
-def _processor() -> str:
+def _processor() -> dict[str, str]:
+    """Its name, which clouds cut short, and where the kernel tells them the instructions that libraries choose by."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
     except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+        return {"processor": platform.processor()}
+    first = {name.strip(): value.strip() for name, _, value in reversed(lines)}
+    flags = first.get("flags", first.get("Features", "")).split()
+    vectors = [flag for flag in flags if flag.startswith(VECTORS)]
+    return {"processor": first.get("model name", platform.machine()), "instructions": " ".join(sorted(vectors))}

@@ -199,7 +199,7 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run" / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest |= {"device": "other", "learner": "other", "threads": 99, "rom_md5": "other"}
-    manifest["machine"]["processor"] = "other"
+    manifest["machine"] |= {"processor": "other", "instructions": "other"}
     manifest["versions"]["numpy"] = "1.0.0"
     manifest |= {"code": "other", "own_code": {"mine": "other"}}
     path.write_text(json.dumps(manifest), encoding="utf-8")
@@ -211,6 +211,7 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
         "threads",
         "rom_md5",
         "machine.processor",
+        "machine.instructions",
         "versions.numpy",
         "code",
         "own_code.mine",
