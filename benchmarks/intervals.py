@@ -3,10 +3,12 @@
 Scores of seeds are drawn from distributions whose truth is known: normal; skewed (log-normal); bimodal (an agent that
 succeeds with 500 +- 10 and fails with 110 +- 30), with 5, 7 and 9 of 10 seeds successful. For each:
 
-* how often the 95 % interval of the interquartile mean holds the truth;
+* how often the 95 % interval of the interquartile mean, of five seeds or fewer of the mean, holds the truth;
 * how often a verdict on two equal agents is not `undecided`, and one on agents that differ by exactly the smallest
   difference that matters is `equivalent`: both at most 5 %;
 * the same of two, three and five seeds, which are judged by Student's t;
+* how often agents that reach 500, and nothing else above 200, with 9 and 7 of 10 seeds are called `equivalent` where 10
+  matter, because all seeds of both happened to reach it: at most 5 %;
 * how often a report on four or ten equal agents holds a single verdict that is not `undecided`: at most 5 %;
 * how often as many seeds as a plan from ten asks for, for 80 %, find the difference that it was made for.
 """
@@ -27,7 +29,7 @@ import numpy as np
 from qladder.runners.bootstrap import resampled
 from qladder.runners.contrast import FEW, contrast, corrected, seeds_needed, verdict
 from qladder.runners.run_folder import provenance, write_json
-from qladder.runners.stats import Floats, iqm, iqm_rows
+from qladder.runners.stats import Floats, iqm, iqm_rows, mean_interval
 
 SEEDS = 10
 
@@ -51,10 +53,12 @@ DISTRIBUTIONS: dict[str, Draw] = {
 
 
 def coverage(draw: Draw, seeds: int, times: int, rng: np.random.Generator) -> float:
-    """How often the interval of the IQM of so many seeds holds the distribution's."""
-    truth, covered = iqm(draw(rng, 2_000_000)), 0
+    """How often the interval that is shown of so many seeds holds the distribution's IQM, of five or fewer its mean."""
+    many, covered = draw(rng, 2_000_000), 0
+    truth = float(many.mean()) if seeds <= FEW else iqm(many)
     for _ in range(times):
-        low, high = resampled([draw(rng, seeds)], iqm_rows, rng).interval()
+        scores = draw(rng, seeds)
+        low, high = mean_interval(scores) if seeds <= FEW else resampled([scores], iqm_rows, rng).interval()
         covered += low is not None and high is not None and low <= truth <= high
     return covered / times
 
@@ -68,6 +72,16 @@ def errors(draw: Draw, seeds: int, times: int, rng: np.random.Generator) -> dict
         decided += verdict(contrast(one, other, paired=True).difference, 0.0) != "undecided"
         equivalent += verdict(contrast(one + spread, other, paired=True).difference, spread) == "equivalent"
     return {"told_apart": decided / times, "called_equivalent": equivalent / times}
+
+
+def alike(seeds: int, times: int, rng: np.random.Generator) -> float:
+    """How often agents that succeed with 9 and 7 of 10 seeds are called equivalent."""
+
+    def draw(share: float) -> Floats:
+        return np.where(rng.random(seeds) < share, 500.0, rng.uniform(100, 200, seeds))
+
+    judged = [verdict(contrast(draw(0.9), draw(0.7), paired=True).difference, 10.0) for _ in range(times)]
+    return judged.count("equivalent") / times
 
 
 def wrong_reports(draw: Draw, agents: int, seeds: int, times: int, rng: np.random.Generator) -> float:
@@ -110,6 +124,9 @@ def main() -> int:
             "power": power(draw, args.times, rng),
         }
         print(f"{name}: {json.dumps(told[name])}", file=sys.stderr, flush=True)
+    rng = np.random.default_rng(len(DISTRIBUTIONS))
+    told["alike"] = {n: alike(n, args.times, rng) for n in (2, 3, FEW, 6, 8, SEEDS)}
+    print(f"alike: {json.dumps(told['alike'])}", file=sys.stderr, flush=True)
     command = " ".join(["python benchmarks/intervals.py", *sys.argv[1:]])
     report = {"command": command, "times": args.times, "seconds": time.monotonic() - began, "found": told}
     if args.json is not None:

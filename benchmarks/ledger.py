@@ -1,8 +1,8 @@
 """Finished runs of a suite in one file of text, so that it can gather over many sittings; and back into run folders.
 
-`python benchmarks/ledger.py pack runs/deep docs/results/deep.jsonl` writes a line for every finished run: its settings,
-manifest (without places) and summary; checkpoints and measurements stay behind. `unpack` makes folders of the lines,
-and `qladder suite deep --out runs/deep` then runs what is missing.
+`python benchmarks/ledger.py pack runs/deep docs/results/deep.jsonl` writes a line for every run that finished or
+diverged: its settings, manifest (without places) and, unless it diverged, summary; checkpoints and measurements stay
+behind. `unpack` makes folders of the lines, and `qladder suite deep --out runs/deep` then runs what is missing.
 
 Of claims, which have several folders of runs each, `pack runs/claims docs/results/claims` writes a file for each of
 them, and `unpack docs/results/claims runs/claims` puts all back to where `qladder claims` looks for them.
@@ -20,7 +20,9 @@ import tomli_w
 
 from qladder.envs.errors import UserError
 from qladder.runners.run_folder import write_json
-from qladder.runners.runs import find_runs
+from qladder.runners.runs import diverged_in, find_runs
+
+PARTS = ("manifest", "summary")  # the summary last: without it a run is not there, unless it diverged
 
 
 def pack(folder: Path, file: Path) -> int:
@@ -29,14 +31,14 @@ def pack(folder: Path, file: Path) -> int:
     Runs that were in the file and are not in the folder stay.
     """
     lines = {json.loads(line)["name"]: line + "\n" for line in _lines(file)}
-    for run in find_runs([folder]).runs:
-        config = tomllib.loads((run.folder / "config.toml").read_text(encoding="utf-8"))
-        parts = {name: json.loads((run.folder / f"{name}.json").read_text("utf-8")) for name in ("manifest", "summary")}
+    finished = [run.folder for run in find_runs([folder]).runs if run.exit_reason == "finished"]
+    for run in diverged_in(folder) + finished:
+        config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
+        names = PARTS if run in finished else PARTS[:1]
+        parts = {name: json.loads((run / f"{name}.json").read_text("utf-8")) for name in names}
         for name in ("command_line", "settings_from"):  # they tell where the run lay
             parts["manifest"].pop(name, None)
-        if run.exit_reason == "finished":
-            told = {"name": run.folder.name, "config": config, **parts}
-            lines[run.folder.name] = json.dumps(told, separators=(",", ":")) + "\n"
+        lines[run.name] = json.dumps({"name": run.name, "config": config, **parts}, separators=(",", ":")) + "\n"
     text = "".join(line for _, line in sorted(lines.items())).encode()
     file.write_bytes(gzip.compress(text, mtime=0) if file.suffix == ".gz" else text)
     return len(lines)
@@ -48,11 +50,12 @@ def unpack(file: Path, folder: Path) -> int:
     for line in _lines(file):
         kept = json.loads(line)
         run = folder / kept["name"]
-        if (run / "summary.json").exists():
+        names = [name for name in PARTS if name in kept]
+        if (run / f"{names[-1]}.json").exists():
             continue
         run.mkdir(parents=True, exist_ok=True)
         (run / "config.toml").write_text(tomli_w.dumps(kept["config"]), encoding="utf-8")
-        for name in ("manifest", "summary"):  # the summary last: without it a run is not there
+        for name in names:
             write_json(run / f"{name}.json", kept[name])
         made += 1
     return made

@@ -72,7 +72,7 @@ def claims(
     if not out.exists():
         raise UserError(f"--out {out}: no claim has runs there; qladder claims run NAME --out {out}")
     with alone(out / ".report.claim"):
-        shown = [card for card in cards(names, out) if card.found.runs or card.stale or not one_of_all]
+        shown = cards(names, out, only_run=one_of_all)
         if not shown:
             raise UserError(f"--out {out}: no claim has runs there; qladder claims run NAME --out {out}")
         report = write_claims(shown, out / "report.html")

@@ -31,7 +31,8 @@ RULE = (
     "Supported: the whole interval of the effect is above the smallest one that matters. Refuted: all of it is below, "
     "so that no effect refutes too. Both are corrected for the questions of a card (Holm 1979), so that with a "
     "probability of 95 % none of a card is wrong, whatever else is on the page; a verdict that is not sure once all "
-    "questions of the page are corrected for says so. The intervals that are printed are 95 % each by itself."
+    "questions of the page are corrected for says so. The intervals that are printed are 95 % each by itself. A run "
+    "that diverged counts as 0."
 )
 
 
@@ -97,6 +98,7 @@ def _card(card: Card, place: int) -> dict[str, Any]:
         "experience": experience(card, grouped),
         "tuned": card.found.tuned,
         "others": len(card.found.others),
+        "lost": [f"{arm} on {env} (seeds {seeds})" for (arm, env), seeds in _lost(card).items()],
         "trials": len(claim.trials(claim.arm[0])),
         "at_an_end": _at_an_end(card),
         "scales": "; ".join(f"{p.scale.random:g} and {p.scale.mark:g} ({p.env})" for p in claim.place),
@@ -149,6 +151,15 @@ def _diverged(card: Card, arm: Arm) -> str:
     told = [run.alarms for run in card.found.runs if run.agent == arm.name and run.alarms is not None]
     known = [alarms["health/largest_q"] for alarms in told if "health/largest_q" in alarms]
     return f"{sum(known)} of {len(known)}" if known else ""
+
+
+def _lost(card: Card) -> dict[tuple[str, str], str]:
+    """By arm and environment the seeds of the runs that diverged."""
+    found: dict[tuple[str, str], str] = {}
+    for run in sorted(card.found.lost, key=lambda run: run.seed):
+        before = found.get((run.arm, run.env))
+        found[run.arm, run.env] = str(run.seed) if before is None else f"{before}, {run.seed}"
+    return found
 
 
 def _at_an_end(card: Card) -> list[str]:

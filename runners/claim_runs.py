@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from qladder.envs.errors import DivergedError, UserError
+from qladder.envs.errors import UserError
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.claim_file import Claim, Trial
-from qladder.runners.claim_verdict import measures
+from qladder.runners.claim_verdict import Lost, measures
 from qladder.runners.config import Config, resolve
 from qladder.runners.likeness import same_settings, written
-from qladder.runners.runs import RunSummary, find_runs
+from qladder.runners.runs import RunSummary, diverged_in, find_runs
 from qladder.runners.suite_file import Task
 
 Wanted = dict[tuple[str, str], list[Config]]
@@ -40,6 +39,7 @@ class ClaimRuns:
     tuning: list[RunSummary]
     tuned: list[Tuned]
     runs: list[RunSummary]  # of the verdict
+    lost: list[Lost]  # of the verdict too
     others: list[RunSummary]
     """Left out: made with other settings than the claim and what qladder ships come to today."""
 
@@ -53,29 +53,29 @@ def read_claim(claim: Claim, place: Path) -> ClaimRuns:
     """The runs in `place`, a claim's folder, that are what the claim asks for today."""
     wanted = _wanted(task for _, _, task in claim.tuning_tasks())
     tuning, others = _split(place / "tuning", wanted)
-    tuned = list(_tuned(claim, tuning, set(diverged(claim, place).values())))
+    tuned = list(_tuned(claim, tuning, {run.arm for run in diverged(claim, place)}))
     chosen = {t.arm: t.trial for t in tuned if t.chosen}
     if chosen.keys() == {t.arm for t in tuned}:
         tasks = list(claim.tasks(chosen))
     else:  # without the tuning's runs nobody knows which trials were chosen
         trials = range(len(claim.trials(claim.arm[0])))
         tasks = [task for i in trials for task in claim.tasks({arm.name: claim.trials(arm)[i] for arm in claim.arm})]
-    runs, more = _split(place / "runs", _wanted(tasks))
-    return ClaimRuns(tuning, tuned, runs, others + more)
+    wanted = _wanted(tasks)
+    runs, more = _split(place / "runs", wanted)
+    return ClaimRuns(tuning, tuned, runs, _lost(place / "runs", wanted), others + more)
 
 
-def diverged(claim: Claim, place: Path) -> dict[Path, str]:
-    """The tuning's runs that ended with numbers that are not finite, with their labels: they would do so again."""
-    wanted = _wanted(task for _, _, task in claim.tuning_tasks())
-    found: dict[Path, str] = {}
-    for file in sorted((place / "tuning").glob("*/manifest.json")):
-        try:
-            reason = json.loads(file.read_text(encoding="utf-8"))["exit_reason"]
-        except (OSError, *DAMAGED):
-            continue
-        label = _label(file.parent, wanted) if str(reason).startswith(f"failed: {DivergedError.__name__}") else None
-        if label is not None:
-            found[file.parent] = label
+def diverged(claim: Claim, place: Path) -> list[Lost]:
+    """The tuning's runs that ended with numbers that are not finite; their arm is called with its trial."""
+    return _lost(place / "tuning", _wanted(task for _, _, task in claim.tuning_tasks()))
+
+
+def _lost(folder: Path, wanted: Wanted) -> list[Lost]:
+    found = []
+    for run in diverged_in(folder):
+        if (label := _label(run, wanted)) is not None:
+            table = written(run)
+            found.append(Lost(run, label, str(table["env"]["id"]), int(table["run"]["seed"])))
     return found
 
 

@@ -6,7 +6,8 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,15 @@ from qladder.runners.stats import FEW, Floats, Interval, Student, iqm_rows, stud
 Outcome = Literal["supported", "refuted", "undecided"]
 Measures = dict[str, dict[str, dict[int, float]]]
 """By arm, environment and seed: 0 for random play, 1 for a task that is solved."""
+
+
+class Lost(NamedTuple):
+    """A run that ended with a loss or weights that were not finite any more: it would do so again."""
+
+    folder: Path
+    arm: str
+    env: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,17 @@ class Answer:
     more_seeds: int | None  # where undecided: how many more would probably tell, if it is as it looks
 
 
-def measures(claim: Claim, runs: Iterable[RunSummary], labels: Iterable[str], over: Over = "agent_steps") -> Measures:
-    """Of finished runs that are called so, by the claim's metric and its environments' scales."""
+def measures(
+    claim: Claim,
+    runs: Iterable[RunSummary],
+    labels: Iterable[str],
+    over: Over = "agent_steps",
+    lost: Iterable[Lost] = (),
+) -> Measures:
+    """Of finished runs that are called so, by the claim's metric and its environments' scales.
+
+    Those that were `lost` have 0: without them an arm would be judged by the seeds that it survives.
+    """
     found: Measures = {label: {place.env: {} for place in claim.place} for label in labels}
     finished = [run for run in runs if scored(run)]
     for place in claim.place:
@@ -64,6 +83,9 @@ def measures(claim: Claim, runs: Iterable[RunSummary], labels: Iterable[str], ov
             values = [run.evaluation.mean for run in there if run.evaluation is not None]
         for run, value in zip(there, values, strict=True):
             found[run.agent][place.env][run.seed] = float(place.scale.normalised(value))
+    for _, arm, env, seed in lost:
+        if env in found.get(arm, {}):
+            found[arm][env][seed] = 0.0
     return found
 
 
@@ -140,7 +162,8 @@ def _answer(
             needed = seeds + bisect_left(enough, True, key=lambda n: _found_with(n, level) * found.spread <= short)
             more = None if needed in (seeds, MOST + 1) else needed - seeds
     missing = max(claim.seeds - seeds, 0)
-    interval = found.estimate.interval()
+    low, high = _beyond(found, question.delta).interval()  # the one that is judged
+    interval = (None, None) if low is None or high is None else (low + question.delta, high + question.delta)
     return Answer(question, outcome, among_all, value, interval, found.statistic, seeds, missing, decides, more)
 
 
@@ -157,4 +180,4 @@ def _beyond(found: Effect, delta: float) -> Estimate:
         shifted = Resampled(estimate.value - delta, estimate.draws - delta, estimate.df, estimate.wider)
     else:
         shifted = Student(estimate.value - delta, estimate.standard_error, estimate.df)
-    return certain(shifted, 2.0 ** (1 - min(found.seeds, 40)), 1.0)
+    return certain(shifted, found.seeds, 1.0)

@@ -61,7 +61,7 @@ class Card:
         places = tuple(p for p in self.claim.place if not question.places or p.env in question.places)
         claim = replace(self.claim, place=places)
         try:
-            return measures(claim, self.found.runs, asked, question.over)
+            return measures(claim, self.found.runs, asked, question.over, self.found.lost)
         except UserError as error:
             say(f"{self.claim.name}, {question.name}: {error}")
             return measures(claim, [], asked)
@@ -74,6 +74,7 @@ class Card:
             "stale": self.stale,
             "cost": self.cost,
             "tuned": [{**asdict(t), "trial": t.trial.label} for t in self.found.tuned],
+            "diverged": [str(run.folder) for run in self.found.lost],
             "other_settings": [str(run.folder) for run in self.found.others],
             "answers": [{**asdict(a), "question": a.question.name} for a in self.answers],
             "measures": self.measures,
@@ -92,7 +93,7 @@ def run_claim(
     claim = load_claim(name)
     check_seeds(claim, seeds or claim.seeds, claim.name)
     place = out / f"{claim.name}-{claim.stamp}"
-    lost = set(diverged(claim, place).values())
+    lost = {run.arm for run in diverged(claim, place)}
     trials = [task for _, _, task in claim.tuning_tasks() if task.label not in lost]
     _check_curves(claim)
     failed: list[str] = []
@@ -103,7 +104,7 @@ def run_claim(
         done = run_suite(
             str(tuning), out=str(place / "tuning"), jobs=jobs, progress=progress, trained=_trained(claim, out)
         )
-        hopeless = diverged(claim, place)
+        hopeless = {run.folder for run in diverged(claim, place)}
         failed += [f"{row['run']}: {row['reason']}" for row in done.failed if Path(row["run"]) not in hopeless]
     found = read_claim(claim, place)
     for arm in claim.arm:
@@ -114,7 +115,8 @@ def run_claim(
     tasks = list(claim.tasks(found.chosen))
     final = _write_suite(place / "verdict.toml", claim, tasks, seeds or claim.seeds, claim.first_seed)
     done = run_suite(str(final), out=str(place / "runs"), jobs=jobs, progress=progress, trained=_trained(claim, out))
-    return failed + [f"{row['run']}: {row['reason']}" for row in done.failed]
+    hopeless = {run.folder for run in read_claim(claim, place).lost}
+    return failed + [f"{row['run']}: {row['reason']}" for row in done.failed if Path(row["run"]) not in hopeless]
 
 
 def _not_chosen(arm: str, found: ClaimRuns) -> str:
@@ -139,14 +141,15 @@ def _trained(claim: Claim, out: Path) -> dict[str, Path] | None:
     return trained_runs(sorted(out.glob("*-*/*/"))) if claim.metric == "score" else None
 
 
-def cards(names: Sequence[str], out: Path = OUT) -> list[Card]:
-    """Of claims by name, or those that come with qladder and have runs; verdicts are corrected for all of them.
+def cards(names: Sequence[str], out: Path = OUT, *, only_run: bool = False) -> list[Card]:
+    """Of claims by name, or those among them that have runs; each verdict tells whether it holds among all of them.
 
     Raises:
         UserError: no such claim, or one that does not hold together.
     """
     claims = [load_claim(name) for name in names]
     drafts = [_draft(claim, out) for claim in claims]
+    drafts = [draft for draft in drafts if draft.found.runs or draft.stale or not only_run]
     questions = [(d.claim, question, d.measured(question)) for d in drafts for question in d.claim.question]
     judged = iter(answers(questions))
     return [replace(draft, answers=[next(judged) for _ in draft.claim.question]) for draft in drafts]
@@ -210,7 +213,8 @@ def _draft(claim: Claim, out: Path) -> Card:
     found = read_claim(claim, place)
     others = sorted(p.name.removeprefix(f"{claim.name}-") for p in out.glob(f"{claim.name}-*") if p != place)
     stale = [] if found.runs else [stamp for stamp in others if len(stamp) == len(claim.stamp)]
-    return Card(claim, found, measures(claim, found.runs, [arm.name for arm in claim.arm]), [], stale)
+    arms = [arm.name for arm in claim.arm]
+    return Card(claim, found, measures(claim, found.runs, arms, lost=found.lost), [], stale)
 
 
 def _write_suite(path: Path, claim: Claim, tasks: Sequence[Task], seeds: int, first_seed: int) -> Path:

@@ -101,6 +101,19 @@ class Guarded:
         return min(low, 0.0), max(high, 0.0)
 
 
+@dataclass(frozen=True)
+class Alike:
+    """No difference in any seed, which is known to be none only where chance would hardly have it so in all of them."""
+
+    by_chance: float  # with which seeds agree that could be apart
+    df: float
+    value: float = 0.0
+    standard_error: float = 0.0
+
+    def interval(self, level: float = 0.95) -> Interval:
+        return (0.0, 0.0) if self.by_chance <= 1 - level else (None, None)
+
+
 def contrast(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Contrast:
     """Compares the scores of two agents on a task; those of `paired` ones come from the same seeds in the same order.
 
@@ -120,8 +133,10 @@ def contrast(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Contras
         difference = Guarded(guarded, x, y, paired)
         spread = _spread_ahead(tuple(a), tuple(b), paired)
     within = math.sqrt((_variance(x) + _variance(y)) / 2)
+    scale = float(np.abs(np.concatenate([x, y])).max())
+    constant = max(np.ptp(x), np.ptp(y)) <= ROUNDING * scale
     return Contrast(
-        difference=certain(difference, 2.0 ** (1 - 2 * min(seeds, 20)), float(np.abs(np.concatenate([x, y])).max())),
+        difference=certain(difference, seeds, scale, both=bool(constant)),
         statistic="mean" if seeds <= FEW else "IQM",
         paired=paired,
         improvement=improvement(x, y),
@@ -156,20 +171,25 @@ def _iqm(values: tuple[float, ...], stream: str) -> Resampled:
     return resampled([np.array(values)], iqm_rows, generator(0, stream))
 
 
-def certain(difference: Estimate, by_chance: float, scale: float) -> Estimate:
+def certain(difference: Estimate, seeds: int, scale: float, *, both: bool = False) -> Estimate:
     """Rounding is no difference, and seeds that are all alike are not beyond doubt.
 
-    Each may have been one of two values that either could have been: n seeds come out alike `by_chance` with a
-    probability of `2 ** (1 - n)` at worst, n seeds of each of two agents with `2 ** (1 - 2 n)`. The interval is
-    Student's with that p value.
+    Each may have been one of two values that either could have been: so many alike by chance have a probability of
+    `2 ** (1 - seeds)` at worst, and where `both` of two agents' seeds are alike, each apart from the other's, of
+    `2 ** (1 - 2 * seeds)`. The interval is Student's with that p value; where there is no difference there is none
+    until the p value is small enough.
     """
     nothing = ROUNDING * scale
     if difference.standard_error > nothing or difference.df < 1:
         return difference
     if abs(difference.value) <= nothing:
-        return Student(0.0, 0.0, difference.df)
-    t = t_quantile(1 - by_chance, difference.df)
+        return Alike(_alike_by_chance(seeds), difference.df)
+    t = t_quantile(1 - _alike_by_chance(2 * seeds if both else seeds), difference.df)
     return Student(difference.value, abs(difference.value) / t, difference.df)
+
+
+def _alike_by_chance(values: int) -> float:
+    return 2.0 ** (1 - min(values, 40))
 
 
 def improvement(a: Floats, b: Floats) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from annotated_types import Ge, Le
 
-from qladder.envs.errors import UserError
+from qladder.envs.errors import DivergedError, UserError
 from qladder.runners.likeness import settings_hash_of
 from qladder.runners.run_folder import TRAINED_IN
 
@@ -178,6 +178,16 @@ def read_run(folder: Path | str) -> RunSummary:
     with suppress(UserError):  # without them the hash of its own version has to do
         run = replace(run, settings_hash=settings_hash_of(folder))
     return replace(run, env=env_name(run.env, run.variant), folder=folder, manifest=_manifest(folder / "manifest.json"))
+
+
+def diverged_in(folder: Path) -> list[Path]:
+    """The run folders in `folder` whose runs ended with a loss or weights that were not finite any more."""
+    found = []
+    for file in sorted(folder.glob("*/manifest.json")):
+        with suppress(UserError):
+            reason = str(_manifest(file).get("exit_reason"))
+            found += [file.parent] if reason.startswith(f"failed: {DivergedError.__name__}") else []
+    return found
 
 
 def env_name(id: str, variant: str) -> str:

@@ -98,8 +98,8 @@ def headline(scores: Sequence[Score], pairs: Sequence[Pair]) -> str:
     if len(scores) == 1:
         return f"{best.agent} is the only agent that was run."
     turned: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
-    others = [(p.b, p.verdict) for p in pairs if p.a == best.agent]
-    others += [(p.a, turned.get(p.verdict, p.verdict)) for p in pairs if p.b == best.agent]
+    others = [(p.b + _unless(p), p.verdict) for p in pairs if p.a == best.agent]
+    others += [(p.a + _unless(p), turned.get(p.verdict, p.verdict)) for p in pairs if p.b == best.agent]
     beaten, equivalent, lost, undecided = (
         sorted(other for other, verdict in others if verdict == kind)
         for kind in ("better", "equivalent", "worse", "undecided")
@@ -128,7 +128,8 @@ def _and(names: Sequence[str]) -> str:
 
 
 def _unless(pair: Pair) -> str:
-    return " (not by their means)" if pair.difference * pair.difference_of_means < 0 else ""
+    decided = pair.verdict in ("better", "worse")
+    return " (not by their means)" if decided and pair.difference * pair.difference_of_means < 0 else ""
 
 
 def _unsigned(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from run_folders import leave
 
 from qladder.envs.errors import UserError
 from qladder.runners import cli
-from qladder.runners.claim_file import Claim, load_claim
+from qladder.runners.claim_file import Claim, claim_names, load_claim
 from qladder.runners.claim_report import write_claims
 from qladder.runners.claim_runs import read_claim
 from qladder.runners.claims import cards, list_claims, run_claim, write_last
@@ -136,6 +138,57 @@ def test_a_trial_that_diverged_is_the_worst(claim: Claim, tmp_path: Path) -> Non
     found = read_claim(claim, tmp_path)
     assert {arm: trial.label for arm, trial in found.chosen.items()} == {"large": "slow"}
     assert [(t.value, t.diverged) for t in found.tuned] == [(0.2, False), (None, True), (0.3, False), (None, False)]
+
+
+def test_a_seed_that_diverged_counts_as_random_play(claim: Claim, tmp_path: Path) -> None:
+    """Judged by those that it survives, the arm with large steps would be far ahead."""
+    out = tmp_path / "out"
+    place = out / f"steps-{claim.stamp}"
+    tune(claim, place, large_slow=0.2, large_fast=0.4, small_slow=0.3, small_fast=0.2)
+    runs = judge(claim, place)
+
+    def ends(run: Path, reason: str) -> None:
+        (run / "summary.json").unlink()
+        write_json(run / "manifest.json", {"exit_reason": reason})
+
+    ends(runs[1], "failed: DivergedError: the loss is nan")
+    ends(runs[3], "failed: DivergedError: a weight is inf")
+    (card,) = cards([str(tmp_path / "steps.toml")], out)
+    assert [(run.arm, run.env, run.seed) for run in card.found.lost] == [
+        ("large", "FrozenLake-v1", 1),
+        ("large", "FrozenLake-v1", 3),
+    ]
+    assert card.measures["large"]["FrozenLake-v1"] == pytest.approx({0: 0.5, 1: 0, 2: 0.52, 3: 0, 4: 0.54, 5: 0.55})
+    (answer,) = card.answers
+    assert (answer.seeds, answer.missing, answer.outcome) == (6, 0, "undecided")
+    page = write_claims([card], tmp_path / "page.html").read_text()
+    assert "<strong>Diverged</strong>, which counts as 0 and has no curve: large on FrozenLake-v1 (seeds 1, 3)." in page
+
+    ledger = [sys.executable, str(Path(__file__).resolve().parent.parent / "benchmarks" / "ledger.py")]
+    subprocess.run([*ledger, "pack", "out", "kept"], cwd=tmp_path, check=True)
+    subprocess.run([*ledger, "unpack", "kept", "again"], cwd=tmp_path, check=True)
+    assert cards([str(tmp_path / "steps.toml")], tmp_path / "again")[0].answers == card.answers
+
+    ends(runs[4], "failed: StorageError: no room")  # which says nothing of the arm
+    (card,) = cards([str(tmp_path / "steps.toml")], out)
+    assert (card.answers[0].seeds, card.answers[0].missing) == (5, 1)
+
+
+def test_claims_without_runs_are_not_asked_beside_those_with_runs(claim: Claim, tmp_path: Path) -> None:
+    """Verdicts would have to be surer among all questions of the page than among those that are on it."""
+    place = tmp_path / f"steps-{claim.stamp}"
+    tune(claim, place, large_slow=0.2, large_fast=0.4, small_slow=0.3, small_fast=0.2)
+    judge(claim, place, large=0.5, small=0.44)
+    for seed, run in enumerate(sorted((place / "runs").glob("large*"))):
+        summary = json.loads((run / "summary.json").read_text())
+        summary["evaluation"]["mean"] += (-1) ** seed * 0.005
+        write_json(run / "summary.json", summary)
+    names = [str(tmp_path / "steps.toml"), *claim_names()]
+    (card,) = cards(names, tmp_path, only_run=True)
+    assert [(a.outcome, a.among_all) for a in card.answers] == [("supported", True)]
+    beside = cards(names, tmp_path)
+    assert len(beside) == len(names)
+    assert [(a.outcome, a.among_all) for a in beside[0].answers] == [("supported", False)]
 
 
 def test_runs_of_other_settings_are_left_out_and_told(claim: Claim, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def claim() -> Claim:
 
 
 def card(claim: Claim, tuned: list[Tuned]) -> Card:
-    return Card(claim, ClaimRuns([], tuned, [], []), {}, [], [])
+    return Card(claim, ClaimRuns([], tuned, [], [], []), {}, [], [])
 
 
 def test_over_all_settings_that_were_tried(claim: Claim) -> None:

@@ -22,7 +22,7 @@ from qladder.runners.claims import KEPT, cards, list_claims, write_last
 from qladder.runners.config import CONFIGS
 from qladder.runners.progress import duration
 from qladder.runners.runs import find_runs
-from qladder.runners.stats import student_mean
+from qladder.runners.stats import student_mean, t_quantile
 from qladder.runners.wording import number
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -242,7 +242,10 @@ def test_outcomes(claim: Claim) -> None:
     assert few.outcome == "undecided"
     assert few.missing == 3
     same = judged(claim, [0.9] * 6, [0.1] * 6)
+    shorter = t_quantile(0.95, 5) / t_quantile(1 - 2**-5, 5)
     assert same.outcome == "supported"
+    low, high = same.interval  # the one that is judged: 0.75 beyond delta, as sure as six that agree can be
+    assert (low, high) == pytest.approx((0.8 - 0.75 * shorter, 0.8 + 0.75 * shorter))
     alike = replace(claim, seeds=5)  # 2 ** -4: as likely as that of a coin's two sides one comes five times
     assert judged(alike, [0.9] * 5, [0.1] * 5).outcome == "undecided"
     assert judged(alike, [0.9] * 4 + [0.91], [0.1] * 5).outcome == "supported"

@@ -205,6 +205,25 @@ def test_a_plan_asks_for_both_agents_spread() -> None:
     assert contrast(few[:3], 2 * few[:3], paired=True).spread == pytest.approx(1)
 
 
+def test_pairs_that_differ_by_the_same_are_so_many_values_alike_and_not_twice_as_many() -> None:
+    """Three pairs have a chance of 2 ** -2 to agree; that their scores are not all one says nothing of that."""
+    found = contrast([-13, -13, -15], [-17, -17, -19], paired=True).difference
+    assert chance(found) == pytest.approx(0.25, rel=1e-6)
+    assert verdict(found, 0.0) == "undecided"
+
+
+@pytest.mark.parametrize(("seeds", "word"), [(2, "undecided"), (5, "undecided"), (6, "equivalent"), (8, "equivalent")])
+def test_seeds_without_any_difference_are_no_proof_that_there_is_none(seeds: int, word: str) -> None:
+    """An agent that fails once in ten has as many successes as its better one by chance: 2 ** (1 - n) at worst."""
+    for paired in (False, True):
+        found = contrast([500.0] * seeds, [500.0] * seeds, paired=paired).difference
+        assert verdict(found, 10.0) == word
+        assert verdict(found, 0.0) == "undecided"
+    assert verdict(contrast([1.0, 2.0], [1.0, 2.0], paired=True).difference, 10.0) == "undecided"
+    assert corrected([found] * 10, 10.0) == ["undecided"] * 10  # 2 ** (1 - 8) is more than a tenth of 5 %
+    assert corrected([contrast([500.0] * 9, [500.0] * 9, paired=True).difference] * 10, 10.0) == ["equivalent"] * 10
+
+
 @pytest.mark.parametrize(("seeds", "word"), [(2, "undecided"), (3, "better"), (8, "better")])
 def test_seeds_that_are_all_alike_are_not_beyond_doubt(seeds: int, word: str) -> None:
     """Two that could each give 0 or 1 come out apart with a chance of 2 ** (1 - 2 n)."""

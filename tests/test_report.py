@@ -115,7 +115,7 @@ def test_curves_can_be_hidden_and_clocks_switched_without_a_script(tmp_path: Pat
 def test_the_numbers_as_csv_and_markdown(tmp_path: Path) -> None:
     write_seeds(tmp_path, "a|b <i>", "X", [1, 2, 4])
     write_seeds(tmp_path, "&lt; $x$", "Z", [1])
-    write_seeds(tmp_path, "=1+1", "X", [31, 32, 34])
+    write_seeds(tmp_path, "=1+1", "X", [31, 32, 37])
     write_run(tmp_path, "c", "X", 0, 0, exit_reason="failed: | oops")
     report(tmp_path)
     data = tmp_path / "out" / "report-data"
@@ -126,11 +126,11 @@ def test_the_numbers_as_csv_and_markdown(tmp_path: Path) -> None:
     assert [(row["agent"], row["seeds"]) for row in rows["scores"]] == [
         ("'=1+1", "3"), ("a|b <i>", "3"), ("&lt; $x$", "1"),
     ]  # fmt: skip
-    assert [float(row["iqm"]) for row in rows["scores"]] == pytest.approx([32 + 1 / 6, 2 + 1 / 6, 1])
+    assert [float(row["iqm"]) for row in rows["scores"]] == pytest.approx([32 + 2 / 3, 2 + 1 / 6, 1])
     low, high = (float(rows["scores"][1][f"interval_{end}"]) for end in ("low", "high"))
     assert (low + high) / 2 == pytest.approx(7 / 3)
-    assert [(row["difference"], row["verdict"]) for row in rows["pairs"]] == [("30.0", "better")]
-    assert [float(row["score"]) for row in rows["runs"]] == [31, 32, 34, 1, 2, 4, 1]
+    assert [(row["difference"], row["verdict"]) for row in rows["pairs"]] == [("31.0", "better")]
+    assert [float(row["score"]) for row in rows["runs"]] == [31, 32, 37, 1, 2, 4, 1]
     assert [tuple(float(row[key]) for key in ("seed", "agent_steps", "mean")) for row in rows["curves"][:4]] == [
         (0, 0, 0), (0, 500, 15.5), (0, 1000, 31), (1, 0, 0),
     ]  # fmt: skip
@@ -320,6 +320,10 @@ def test_the_report_goes_where_it_is_told(tmp_path: Path) -> None:
         (
             {"a": [7.3, 47.7, *[50.0] * 8], "b": [49.9, *[50.0] * 9], "c": [41.6, *[50.0] * 9]},
             "Undecided: b has the highest IQM, but not clearly above a and c.",
+        ),
+        (
+            {"a": [10 + i / 10 for i in range(15)] + [-90], "b": [8 + i / 10 for i in range(16)]},
+            "a is better than b (not by their means).",
         ),
         ({"a": [10] * 12 + [-20] * 4, "b": [9.8, 9.9, 9.9, 10, 9.9]}, "b is better than a."),
     ],
