@@ -124,8 +124,8 @@ class AtariEnv:
         last = terminated | (self._steps >= self._limit)
         cut = terminated | (info["lives"] < self._lives) if self._count_lives else terminated
         self._obs, self._lives = next_obs, info["lives"]
-        for i, frames in enumerate(next_obs):
-            self._trails[i] = crc32(reward[i : i + 1], crc32(frames[-1] if self._stacked else frames, self._trails[i]))
+        for i in range(len(next_obs)):
+            self._trails[i] = crc32(reward[i : i + 1], self._seen(i))
         if last.any():
             self._start(last)
         discount = np.where(cut, np.float32(0), np.float32(1))
@@ -168,6 +168,8 @@ class AtariEnv:
             self._obs, info = self._vector.reset(options={"reset_mask": rest})
             self._lives = info["lives"]
             self._steps[rest] = 0
+            for i in np.flatnonzero(rest).tolist():
+                self._trails[i] = self._seen(i)
 
     def _seed(self, which: Any) -> None:
         """New episodes in these environments, from the next of their seeds."""
@@ -181,8 +183,14 @@ class AtariEnv:
         self._obs, info = self._vector.reset(seed=np.array(seeds, np.int64), options={"reset_mask": which})
         self._lives = info["lives"]
         self._steps[which] = 0
-        for i in np.flatnonzero(which):
+        for i in np.flatnonzero(which).tolist():
             self._actions[i], self._trails[i] = bytearray(), 0
+            self._trails[i] = self._seen(i)
+
+    def _seen(self, i: int) -> int:
+        """What a game has shown since it was seeded, its newest frame too."""
+        frames = self._obs[i]
+        return crc32(frames[-1] if self._stacked else frames, self._trails[i])
 
     def place(self) -> str:
         """Where the games are, in words."""

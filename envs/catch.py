@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from qladder.envs.arguments import check_whole
 from qladder.envs.errors import UserError
 
 GRID = 10
@@ -28,6 +29,7 @@ class Catch(gymnasium.Env[NDArray[np.uint8], np.int64]):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  # as gymnasium types it
 
     def __init__(self, size: int = GRID, render_mode: str | None = None) -> None:
+        check_whole(size=size)
         if size < GRID:
             raise UserError(f"size: {size} is not allowed; must be at least {GRID} pixels")
         self.size = size

@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
 from qladder.envs.errors import UserError
@@ -13,7 +14,7 @@ from qladder.envs.errors import UserError
 DARK = 0.5  # of all observations
 
 
-class Flicker(gymnasium.ObservationWrapper[Any, Any, Any]):
+class Flicker(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
     """Each observation, the first too, is all zeros with this probability, drawn from the environment's generator.
 
     Of Atari it is each frame, before they are stacked.
@@ -23,6 +24,7 @@ class Flicker(gymnasium.ObservationWrapper[Any, Any, Any]):
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], dark: float = DARK) -> None:
+        RecordConstructorArgs.__init__(self, dark=dark)
         super().__init__(env)
         if not isinstance(env.observation_space, gymnasium.spaces.Box):
             raise UserError(f"flicker: {env.observation_space} is no array")

@@ -148,12 +148,12 @@ class GymEnv:
     def reset(self) -> Any:
         self._episode += 1
         self._episode_seed = integer(self._seed, self._stream, self._index, self._episode)
-        self._actions, self._trail = array("q"), 0
         try:
             obs, _ = self._env.reset(seed=self._episode_seed)
         except BROKEN as error:
             raise self._fault(f"reset raised {told(error)}") from error
         self._obs = self._observe(obs)
+        self._actions, self._trail = array("q"), self._seen(self._obs)
         return self._obs
 
     def step(self, action: Any) -> TimeStep:
@@ -173,8 +173,7 @@ class GymEnv:
         if terminated or truncated:
             return TimeStep(self.reset(), reward, 0.0 if terminated else 1.0, True, next_obs)
         self._actions.append(action)
-        seen = next_obs if self._numbered else crc32(next_obs)
-        self._trail = hash((self._trail, seen, reward))
+        self._trail = hash((self._trail, self._seen(next_obs), reward, reward < -1.5))  # Python hashes -1 as -2
         self._obs = next_obs
         return TimeStep(next_obs, reward, 1.0, False, next_obs)
 
@@ -203,6 +202,9 @@ class GymEnv:
             self._env.close()
         except BROKEN as error:
             warnings.warn(f"{self.spec.id}: close raised {told(error)}", RuntimeWarning, stacklevel=2)
+
+    def _seen(self, obs: Any) -> int:
+        return obs if self._numbered else crc32(obs)
 
     def _observe(self, obs: Any) -> Any:
         try:

@@ -11,10 +11,10 @@ from qladder.envs.errors import EnvironmentFaultError
 
 
 def fingerprint(*values: Any) -> str:
-    """SHA-256 of arrays or numbers."""
+    """SHA-256 of arrays or numbers, which may be larger than arrays hold."""
     digest = hashlib.sha256()
     for value in values:
-        digest.update(np.ascontiguousarray(value).tobytes())
+        digest.update(str(value).encode() if isinstance(value, int) else np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
 
 

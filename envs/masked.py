@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
 from qladder.envs.errors import UserError
@@ -23,7 +24,7 @@ VELOCITIES = {  # by Gymnasium's name: the dimensions that are velocities, angul
 }
 
 
-class Without(gymnasium.ObservationWrapper[Any, Any, Any]):
+class Without(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
     """A vector without the dimensions `hidden`; the others keep their order and bounds.
 
     Raises:
@@ -31,6 +32,7 @@ class Without(gymnasium.ObservationWrapper[Any, Any, Any]):
     """
 
     def __init__(self, env: Env, hidden: tuple[int, ...]) -> None:
+        RecordConstructorArgs.__init__(self, hidden=hidden)
         super().__init__(env)
         space = env.observation_space
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
@@ -53,11 +55,15 @@ def hide_velocities(env: Env) -> Env:
     """As a wrapper of any classic control task: `--env.wrappers qladder.envs.masked:hide_velocities`.
 
     Raises:
-        UserError: an environment whose velocities are not known here.
+        UserError: an environment whose velocities are not known here, or one in a wrapper that changes its vectors.
     """
     name = "" if env.spec is None else env.spec.id.rpartition("-v")[0]
     if name not in VELOCITIES:
         raise UserError(f"hide_velocities: '{name}' is none of {', '.join(VELOCITIES)}")
+    if env.observation_space.shape != env.unwrapped.observation_space.shape:
+        raise UserError(
+            f"hide_velocities: {env.observation_space} is not what {name} shows; it must be the first wrapper"
+        )
     return Without(env, VELOCITIES[name])
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
+from qladder.envs.arguments import picture_shape
 from qladder.envs.errors import UserError
 from qladder.envs.seeding import generator
 
 BLOCK = 4  # pixels a side
 
 
-class Permuted(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Pictures `[C, H, W]` whose pixels are in the order of one fixed random permutation, or whole blocks of them are.
+class Permuted(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
+    """Pictures `[H, W]` or `[C, H, W]` whose pixels, or whole blocks of them, are in one fixed random order.
 
     The permutation is the same for every channel and in every episode of a run; another seed of the run has another.
     `afresh`: each episode has its own, drawn from the environment's generator.
@@ -25,11 +28,10 @@ class Permuted(gymnasium.ObservationWrapper[Any, Any, Any]):
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], run_seed: int, block: int = 1, afresh: bool = False) -> None:
+        RecordConstructorArgs.__init__(self, run_seed=run_seed, block=block, afresh=afresh)
         super().__init__(env)
-        space = env.observation_space
-        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 3:
-            raise UserError(f"permuted pixels: {space} is no picture of channels, rows and columns")
-        self._channels, self._height, self._width = space.shape
+        *channels, self._height, self._width = picture_shape(env.observation_space, "permuted pixels")
+        self._channels = math.prod(channels)
         if self._height % block or self._width % block:
             raise UserError(
                 f"permuted blocks: {self._height} x {self._width} pixels are no whole number of {block} x {block}"

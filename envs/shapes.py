@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from qladder.envs.arguments import check_whole
 from qladder.envs.errors import UserError
 from qladder.envs.screen import enlarged
 
@@ -41,6 +42,7 @@ class ShapeCatch(gymnasium.Env[NDArray[np.uint8], np.int64]):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012  # as gymnasium types it
 
     def __init__(self, margin: int = MARGIN, down: int = 0, right: int = 0, render_mode: str | None = None) -> None:
+        check_whole(margin=margin, down=down, right=right)
         if margin < 0:
             raise UserError(f"margin: {margin} is not allowed; must be at least 0 pixels")
         for name, shift in (("down", down), ("right", right)):

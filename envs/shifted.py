@@ -6,12 +6,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
+from qladder.envs.arguments import picture_shape
 from qladder.envs.errors import UserError
 
 
-class Shifted(gymnasium.ObservationWrapper[Any, Any, Any]):
+class Shifted(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
     """Pictures `[H, W]` or `[C, H, W]` moved down and to the right by so many pixels; the edge is repeated.
 
     Of Atari it is each frame, as it is scaled to 84 x 84.
@@ -21,12 +23,10 @@ class Shifted(gymnasium.ObservationWrapper[Any, Any, Any]):
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], pixels: int) -> None:
+        RecordConstructorArgs.__init__(self, pixels=pixels)
         super().__init__(env)
-        space = env.observation_space
-        shape = space.shape if isinstance(space, gymnasium.spaces.Box) else ()
-        colours_last = len(shape) == 3 and shape[2] in (1, 3, 4)
-        if len(shape) not in (2, 3) or colours_last or min(shape[-2:]) <= pixels:
-            raise UserError(f"shifted: {space} is no picture of more than {pixels} rows and columns")
+        if min(picture_shape(env.observation_space, "shifted")[-2:]) <= pixels:
+            raise UserError(f"shifted: {env.observation_space} has no more than {pixels} rows or columns")
         self._pixels = pixels
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:

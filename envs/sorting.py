@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from qladder.envs.arguments import check_whole
 from qladder.envs.errors import UserError
 from qladder.envs.screen import enlarged
 
 PRICE = 0.05  # of an exchange
+FINE = 1e-4  # of the range: numbers that a float32 cannot tell apart are in order whichever is first
 HEIGHT, BAR, SIDE = 24, 4, 8  # pixels of a bar, and screen pixels of one in `render`
 
 
@@ -36,10 +39,15 @@ class Sort(gymnasium.Env[Any, np.int64]):
         view: Literal["reals", "order"] = "reals",
         render_mode: str | None = None,
     ) -> None:
+        check_whole(k=k)
         if k < 2:
             raise UserError(f"k: {k} is not allowed; must be at least 2 numbers")
-        if not low < high:
-            raise UserError(f"low and high: {low} and {high} are not allowed; the lower one must be first")
+        if not -math.inf < low < high < math.inf:
+            raise UserError(f"low and high: {low} and {high} are not allowed; both finite, the lower one must be first")
+        if np.spacing(np.float32(max(abs(low), abs(high)))) > (high - low) * FINE:
+            raise UserError(
+                f"low and high: {low} and {high} are too near to each other for numbers between them to differ"
+            )
         if view not in ("reals", "order"):
             raise UserError(f"view: '{view}' is not allowed; must be 'reals' or 'order'")
         self.render_mode = render_mode

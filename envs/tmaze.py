@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from qladder.envs.arguments import check_whole
 from qladder.envs.errors import UserError
 from qladder.envs.screen import enlarged
 
@@ -32,6 +33,7 @@ class TMaze(gymnasium.Env[NDArray[np.float32], np.int64]):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012  # as gymnasium types it
 
     def __init__(self, length: int = 5, render_mode: str | None = None) -> None:
+        check_whole(length=length)
         if length < 1:
             raise UserError(f"length: {length} is not allowed; must be at least 1 step")
         self.render_mode = render_mode

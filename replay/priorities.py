@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from qladder.envs.errors import DivergedError
 from qladder.replay.ring import Index
 
 BRANCHES = 64  # few levels: what a level costs is its calls, hardly its numbers
@@ -99,9 +101,16 @@ class Priorities:
         return ((priority.min() / priority) ** importance).astype(np.float32)
 
     def update(self, index: Index, error: Any) -> None:
-        """New errors `[n]`, not negative, of slots that were drawn."""
+        """New errors `[n]`, not negative, of slots that were drawn.
+
+        Raises:
+            DivergedError: one is not finite.
+        """
         priority = (np.asarray(error, np.float64) + SMALLEST_ERROR) ** self._exponent
-        self._largest = max(self._largest, float(priority.max()))
+        largest = float(priority.max())
+        if not math.isfinite(largest):
+            raise DivergedError(f"a priority of the replay is {largest}")
+        self._largest = max(self._largest, largest)
         self._tree.set(index, priority)
 
     def state_dict(self, slots: Index) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def fields(spec: EnvSpec) -> dict[str, Any]:
         "discount": np.uint8,
         "last": np.bool_,
         "boundary": np.bool_,  # holds only what the last step of an episode led to
-        "since_reset": np.uint8,  # agent steps since the episode's start, at most stack - 1
+        # agent steps since the episode's start, at most stack - 1
+        "since_reset": np.uint8 if spec.stack <= 256 else np.uint16,
     }
 
 

@@ -103,15 +103,24 @@ class Guarded:
 
 @dataclass(frozen=True)
 class Alike:
-    """No difference in any seed, which is known to be none only where chance would hardly have it so in all of them."""
+    """No difference in any of so many seeds, which is known to be none only where chance would hardly have it so.
 
-    by_chance: float  # with which seeds agree that could be apart
+    A quarter of seeds and more must be another for an interquartile mean to be; that so many show none of these has a
+    chance of `(3 / 4) ** seeds`.
+    """
+
+    seeds: int
     df: float
     value: float = 0.0
     standard_error: float = 0.0
 
     def interval(self, level: float = 0.95) -> Interval:
-        return (0.0, 0.0) if self.by_chance <= 1 - level else (None, None)
+        return (0.0, 0.0) if self.seeds >= self.enough(level) else (None, None)
+
+    @staticmethod
+    def enough(level: float) -> int:
+        """So many seeds have an interval at this level."""
+        return math.ceil(math.log(1 - level) / math.log(0.75))
 
 
 def contrast(a: Sequence[float], b: Sequence[float], *, paired: bool) -> Contrast:
@@ -176,20 +185,15 @@ def certain(difference: Estimate, seeds: int, scale: float, *, both: bool = Fals
 
     Each may have been one of two values that either could have been: so many alike by chance have a probability of
     `2 ** (1 - seeds)` at worst, and where `both` of two agents' seeds are alike, each apart from the other's, of
-    `2 ** (1 - 2 * seeds)`. The interval is Student's with that p value; where there is no difference there is none
-    until the p value is small enough.
+    `2 ** (1 - 2 * seeds)`. The interval is Student's with that p value; that of no difference is `Alike`'s.
     """
     nothing = ROUNDING * scale
     if difference.standard_error > nothing or difference.df < 1:
         return difference
     if abs(difference.value) <= nothing:
-        return Alike(_alike_by_chance(seeds), difference.df)
-    t = t_quantile(1 - _alike_by_chance(2 * seeds if both else seeds), difference.df)
+        return Alike(seeds, difference.df)
+    t = t_quantile(1 - 2.0 ** (1 - min(2 * seeds if both else seeds, 40)), difference.df)
     return Student(difference.value, abs(difference.value) / t, difference.df)
-
-
-def _alike_by_chance(values: int) -> float:
-    return 2.0 ** (1 - min(values, 40))
 
 
 def improvement(a: Floats, b: Floats) -> float:
@@ -256,6 +260,8 @@ def seeds_needed(found: Contrast, size: float, power: float = 0.8, level: float 
     """
     if found.difference.df < 1 or not size:
         return None
+    if isinstance(found.difference, Alike):
+        return Alike.enough(level)
     few, many = max(2, found.seeds), MOST
 
     def enough(seeds: int) -> bool:

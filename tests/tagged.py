@@ -40,7 +40,7 @@ class Transition(NamedTuple):
 
 
 def tagged_spec(num_envs: int, stack: int) -> EnvSpec:
-    """Pictures of three pixels that hold the environment, the episode and the step, all below 256."""
+    """Pictures of three pixels that hold the environment, the episode and the step, modulo 256."""
     return EnvSpec("tagged", num_envs, True, (stack, 3) if stack > 1 else (3,), "uint8", None, 5, stack=stack)
 
 
@@ -96,7 +96,7 @@ def _play(env: int, episodes: Sequence[Episode], stack: int) -> Iterator[tuple[A
 
 
 def _frame(env: int, episode: int, t: int) -> Any:
-    return np.array([env + 1, episode, t], np.uint8)
+    return np.array([env + 1, episode, t % 256], np.uint8)
 
 
 def _observation(frames: deque[Any]) -> Any:

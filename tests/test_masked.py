@@ -13,6 +13,7 @@ from qladder.envs import masked
 from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
 from qladder.envs.masked import VELOCITIES, Without, hide_velocities
+from qladder.envs.stacked import stack_4
 from qladder.runners.config import family_of, load_protocol, resolve
 
 
@@ -66,6 +67,13 @@ def test_as_a_wrapper_on_the_command_line() -> None:
     env.close()
     with pytest.raises(UserError, match="hide_velocities: 'qladder/Catch' is none of Acrobot, CartPole"):
         make_env("qladder/Catch-v0", load_protocol("classic"), seed=0, wrappers=wrappers)
+
+
+def test_velocities_are_hidden_before_vectors_are_stacked() -> None:
+    """In a stack they would be those of its oldest vector alone."""
+    assert stack_4(hide_velocities(gymnasium.make("CartPole-v1"))).observation_space.shape == (8,)
+    with pytest.raises(UserError, match="is not what CartPole shows; it must be the first wrapper"):
+        hide_velocities(stack_4(gymnasium.make("CartPole-v1")))
 
 
 @pytest.mark.parametrize("hidden", [(4,), (-1,), (0, 1, 2, 3)])

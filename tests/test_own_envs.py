@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import warnings
 from functools import partial
 from typing import Any
@@ -14,9 +15,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from qladder.envs import own  # noqa: F401
+from qladder.envs.catch import Catch
 from qladder.envs.crossing import LANES, Crossing
 from qladder.envs.errors import UserError
 from qladder.envs.flicker import Flicker, flicker
+from qladder.envs.masked import hide_velocities
 from qladder.envs.permuted import Permuted, permute_afresh, permute_blocks, permute_pixels
 from qladder.envs.shapes import ShapeCatch
 from qladder.envs.shifted import Shifted, shift_1, shift_2, shift_4
@@ -152,6 +155,14 @@ def test_what_cannot_be_is_refused() -> None:
         Sort(view="bits")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="the lower one must be first"):
         Sort(low=1.0, high=1.0)
+    with pytest.raises(UserError, match=r"low and high: -inf and 1.0 are not allowed; both finite"):
+        Sort(low=-math.inf)
+    with pytest.raises(UserError, match="too near to each other for numbers between them to differ"):
+        Sort(low=4e6, high=4e6 + 1)
+    Sort(low=100.0, high=101.0)
+    for make, name in ((TMaze, "length"), (Catch, "size"), (ShapeCatch, "down"), (ShapeCatch, "margin"), (Sort, "k")):
+        with pytest.raises(UserError, match=f"{name}: 12.5 is not allowed; must be a whole number"):
+            make(**{name: 12.5})
 
 
 BACK, WAIT, AHEAD = 0, 1, 2
@@ -300,12 +311,17 @@ def test_the_best_that_sorting_gives() -> None:
     assert np.mean(found) == pytest.approx(0.85)
 
 
+registered = partial(gymnasium.make, "qladder/ShapeCatch-v0")  # which the checker makes again from what it says
+
+
 @pytest.mark.parametrize(
     ("make", "wrapper"),
     [
         *((ShapeCatch, wrap) for wrap in (*PERMUTING, flicker, shift_1)),
         *((Crossing, wrap) for wrap in (*PERMUTING, flicker, shift_4)),
         *((Sort, wrap) for wrap in (flicker, stack_2, stack_4)),
+        *((registered, wrap) for wrap in (*PERMUTING, flicker, shift_1)),
+        (partial(gymnasium.make, "CartPole-v1"), hide_velocities),
     ],
 )
 def test_gymnasiums_checker_has_nothing_to_say_of_wrappers(make: Any, wrapper: Any) -> None:
@@ -330,8 +346,12 @@ def test_what_comes_into_sight_repeats_the_edge() -> None:
     picture = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
     colours = ShapeCatch()
     colours.observation_space = gymnasium.spaces.Box(0, 255, (96, 96, 3), np.uint8)
-    with pytest.raises(UserError, match="no picture"):
+    with pytest.raises(UserError, match=r"shifted: .* has its channels last"):
         Shifted(colours, 2)
+    with pytest.raises(UserError, match=r"permuted pixels: .* has its channels last"):
+        permute_pixels(colours, 0)
+    with pytest.raises(UserError, match="has no more than 28 rows or columns"):
+        Shifted(ShapeCatch(), 28)
     assert Shifted(ShapeCatch(), 1).observation(picture).tolist() == [[[0, 0, 1, 2], [0, 0, 1, 2], [4, 4, 5, 6]]]
 
 

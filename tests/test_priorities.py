@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tagged import Episode, tagged_spec, tagged_steps
 
+from qladder.envs.errors import DivergedError
 from qladder.replay.frames import FrameReplay, ReplayConfig
 from qladder.replay.priorities import Priorities, SumTree
 
@@ -114,6 +115,16 @@ def test_importance_weights_by_hand() -> None:
 def test_nothing_to_draw() -> None:
     with pytest.raises(ValueError, match="empty"):
         Priorities(4, 0.5, np.random.default_rng(0)).draw(1)
+
+
+@pytest.mark.parametrize("error", [np.nan, np.inf])
+def test_errors_that_are_not_finite_are_told_by_name(error: float) -> None:
+    priorities = Priorities(4, 0.5, np.random.default_rng(0))
+    priorities.enter(np.arange(4))
+    with pytest.raises(DivergedError, match=f"a priority of the replay is {error}"):
+        priorities.update(np.array([1, 2]), np.array([1.0, error]))
+    priorities.update(np.array([1]), np.array([3.0]))
+    assert priorities.draw(4).shape == (4,)
 
 
 def filled(prioritized: bool = True, steps: int = 60, slots: int = 20) -> FrameReplay:

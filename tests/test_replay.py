@@ -129,6 +129,16 @@ def test_as_a_list_of_transitions(data: st.DataObject) -> None:
                 replay.sample(8)
 
 
+def test_stacks_may_be_longer_than_a_byte_counts() -> None:
+    """Steps since the episode's start are counted up to the stack's length."""
+    stack, script = 300, [[Episode(290, True, frozenset()), Episode(230, True, frozenset())]]
+    replay, steps = make(num_envs=1, stack=stack, n=1, slots=900), []
+    for step in tagged_steps(script, 500, stack):
+        replay.add(step)
+        steps.append(step)
+    check(everything(replay), in_reach(steps, 1, stack, 1, 900))
+
+
 def filled(count: int = 100, **shape: Any) -> tuple[FrameReplay, list[Step]]:
     replay = make(**shape)
     steps = list(tagged_steps(SCRIPT, count, replay._stack))

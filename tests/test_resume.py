@@ -15,6 +15,7 @@ from killing import DEEP, EIGHT, SEQUENCES, SMALL, Killed, check_same, go
 
 from qladder.envs import atari
 from qladder.envs.errors import EnvironmentFaultError, UserError
+from qladder.envs.journal import fingerprint
 from qladder.envs.make import make_env
 from qladder.runners import checkpoint, train
 from qladder.runners.config import resolve
@@ -383,6 +384,81 @@ def test_all_that_was_seen_on_the_way_is_compared() -> None:
             env.step(0)
         with pytest.raises(EnvironmentFaultError, match="not deterministic"):
             make().resume(env.state_dict())
+
+
+class Dealt(gymnasium.Env[int, int]):
+    """Only its first observation, or only its rewards, are another in a second process."""
+
+    observation_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.Discrete(2)
+    card, reward = 0, -1.0
+
+    def reset(self, **kwargs: Any) -> tuple[int, dict[str, Any]]:
+        return self.card, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        return 0, self.reward, False, False, {}
+
+
+gymnasium.register("Dealt-v0", Dealt, max_episode_steps=400)
+
+
+@pytest.mark.parametrize(("name", "value"), [("card", 1), ("reward", -2.0), ("reward", 0.0)])
+def test_the_first_observation_and_each_reward_are_compared_too(
+    name: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of -1 and -2 Python's hash is the same."""
+
+    def make() -> Any:
+        return make_env("Dealt-v0", resolve("q-learning", "FrozenLake-v1", {}).protocol, seed=0)
+
+    env = make()
+    env.reset()
+    for _ in range(3):
+        env.step(0)
+    assert make().resume(env.state_dict()) == 0
+    monkeypatch.setattr(Dealt, name, value)
+    with pytest.raises(EnvironmentFaultError, match="not deterministic"):
+        make().resume(env.state_dict())
+
+
+class Brightened(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Only the frames that episodes begin with, seeded or not, are another in a second process."""
+
+    add: dict[bool, int] = {}  # noqa: RUF012  # set by a test
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        obs, info = self.env.reset(seed=seed, options=options)
+        return obs + np.uint8(self.add.get(seed is not None, 0)), info
+
+    def observation(self, observation: Any) -> Any:
+        return observation
+
+
+@pytest.mark.parametrize("seeded", [True, False])
+def test_a_games_first_frame_is_compared_after_it_has_left_the_stack(
+    seeded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> Any:
+        rules = resolve("dqn", "ALE/Breakout-v5", {"env": {"protocol": "nature-2015"}}).protocol
+        wrappers = [f"{__name__}:Brightened"]
+        return make_env("ALE/Breakout-v5", rules, seed=0, batched=True, num_envs=1, wrappers=wrappers)
+
+    env = make()
+    env.reset()
+    while not seeded and not env.step(np.array([1])).last[0]:  # the ball falls past a paddle that rests
+        pass
+    for _ in range(6):
+        env.step(np.array([0]))
+    assert np.array_equal(make().resume(env.state_dict()), env._obs)
+    monkeypatch.setattr(Brightened, "add", {seeded: 1})
+    with pytest.raises(EnvironmentFaultError, match="not deterministic"):
+        make().resume(env.state_dict())
+
+
+def test_numbers_larger_than_arrays_hold_are_compared_as_they_are() -> None:
+    assert fingerprint(2**70) == fingerprint(int("1180591620717411303424"))
+    assert len({fingerprint(2**70), fingerprint(2**70 + 1), fingerprint(-1), fingerprint(-2)}) == 4
 
 
 def test_another_number_of_threads_is_a_change(tmp_path: Path) -> None:
