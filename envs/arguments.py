@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import gymnasium
 
 from qladder.envs.errors import UserError
@@ -10,7 +12,7 @@ from qladder.envs.errors import UserError
 def check_whole(**arguments: int) -> None:
     """UserError unless all are whole numbers: a file of settings may hold others."""
     for name, value in arguments.items():
-        if not isinstance(value, int):
+        if not isinstance(value, Integral):
             raise UserError(f"{name}: {value} is not allowed; must be a whole number")
 
 

@@ -149,7 +149,7 @@ def cards(names: Sequence[str], out: Path = OUT, *, only_run: bool = False) -> l
     """
     claims = [load_claim(name) for name in names]
     drafts = [_draft(claim, out) for claim in claims]
-    drafts = [draft for draft in drafts if draft.found.runs or draft.stale or not only_run]
+    drafts = [draft for draft in drafts if draft.found.runs or draft.found.lost or draft.stale or not only_run]
     questions = [(d.claim, question, d.measured(question)) for d in drafts for question in d.claim.question]
     judged = iter(answers(questions))
     return [replace(draft, answers=[next(judged) for _ in draft.claim.question]) for draft in drafts]

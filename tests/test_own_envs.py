@@ -160,6 +160,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="too near to each other for numbers between them to differ"):
         Sort(low=4e6, high=4e6 + 1)
     Sort(low=100.0, high=101.0)
+    assert TMaze(length=np.int64(7))._length == 7  # type: ignore[arg-type]
     for make, name in ((TMaze, "length"), (Catch, "size"), (ShapeCatch, "down"), (ShapeCatch, "margin"), (Sort, "k")):
         with pytest.raises(UserError, match=f"{name}: 12.5 is not allowed; must be a whole number"):
             make(**{name: 12.5})
