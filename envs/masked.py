@@ -60,10 +60,9 @@ def hide_velocities(env: Env) -> Env:
     name = "" if env.spec is None else env.spec.id.rpartition("-v")[0]
     if name not in VELOCITIES:
         raise UserError(f"hide_velocities: '{name}' is none of {', '.join(VELOCITIES)}")
-    if env.observation_space.shape != env.unwrapped.observation_space.shape:
-        raise UserError(
-            f"hide_velocities: {env.observation_space} is not what {name} shows; it must be the first wrapper"
-        )
+    given, whole = env.observation_space.shape, env.unwrapped.observation_space.shape
+    if given != whole:
+        raise UserError(f"hide_velocities: must be the first wrapper; {name} shows {whole}, and it is given {given}")
     return Without(env, VELOCITIES[name])
 
 

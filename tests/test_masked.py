@@ -72,7 +72,7 @@ def test_as_a_wrapper_on_the_command_line() -> None:
 def test_velocities_are_hidden_before_vectors_are_stacked() -> None:
     """In a stack they would be those of its oldest vector alone."""
     assert stack_4(hide_velocities(gymnasium.make("CartPole-v1"))).observation_space.shape == (8,)
-    with pytest.raises(UserError, match="is not what CartPole shows; it must be the first wrapper"):
+    with pytest.raises(UserError, match=r"must be the first wrapper; CartPole shows \(4,\), and it is given \(16,\)"):
         hide_velocities(stack_4(gymnasium.make("CartPole-v1")))
 
 
