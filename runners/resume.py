@@ -61,8 +61,8 @@ def newest_state(
 
 
 def changes(folder: Path, manifest: dict[str, Any], allow_drift: bool) -> list[str]:
-    """What has changed since the run was started or resumed last; UserError where that is not allowed."""
-    changed = drift(read_manifest(folder), manifest)
+    """What has changed since what there is to go on from was saved; UserError where that is not allowed."""
+    changed = drift(read_manifest(folder), manifest) if checkpoint.checkpoints(folder) else []
     if changed and not allow_drift:
         raise UserError(f"--resume: {'; '.join(changed)}: the run would go on otherwise (--allow-drift lets it)")
     return changed

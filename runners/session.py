@@ -99,10 +99,10 @@ class Session:
             UserError: no checkpoint is good or of a run like this one, or the run would go on otherwise.
         """
         config = self._config
+        changed = changes(folder, manifest, allow_drift)
         state = newest_state(folder, self.agent, self.episodes, segments, config.run, self.env.spec.num_envs)
         if state is None:
             return None
-        changed = changes(folder, manifest, allow_drift)
         run, time = state["run"], state["time"]
         self.agent_steps, self.updates, self.latest = run["agent_steps"], run["updates"], run["latest"]
         if self.done:

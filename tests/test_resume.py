@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -14,16 +13,11 @@ import pytest
 from killing import DEEP, EIGHT, SEQUENCES, SMALL, Killed, check_same, go
 
 from qladder.envs import atari
-from qladder.envs.errors import EnvironmentFaultError, UserError
-from qladder.envs.journal import fingerprint
-from qladder.envs.make import make_env
+from qladder.envs.errors import UserError
 from qladder.runners import checkpoint, train
-from qladder.runners.config import resolve
 from qladder.runners.loading import restore
-from qladder.runners.run_folder import drift, provenance
 from qladder.runners.runs import read_metrics
 from qladder.runners.settings import Table, merge
-from qladder.runners.source import code_digest, own_code, package_versions
 
 CASES = [
     *((name, "FrozenLake-v1", {}) for name in ("q-learning", "sarsa", "expected-sarsa", "double-q-learning")),
@@ -193,87 +187,6 @@ def test_a_run_is_saved_every_so_many_minutes_too(tmp_path: Path) -> None:
     assert checkpoint.checkpoints(tmp_path / "never" / "run") == []
 
 
-def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
-    settings = {"run": {"steps": 500, "checkpoint_every": 150, "eval_episodes": 1}}
-    with pytest.raises(Killed):
-        go(tmp_path, "q-learning", "CliffWalking-v1", settings, kill_at=200)
-    path = tmp_path / "run" / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest |= {"device": "other", "learner": "other", "threads": 99, "rom_md5": "other"}
-    manifest["machine"] |= {"processor": "other", "instructions": "other"}
-    manifest["versions"]["numpy"] = "1.0.0"
-    manifest |= {"code": "other", "own_code": {"mine": "other"}}
-    path.write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(UserError, match="--allow-drift lets it") as refused:
-        go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True)
-    names = [
-        "device",
-        "learner",
-        "threads",
-        "rom_md5",
-        "machine.processor",
-        "machine.instructions",
-        "versions.numpy",
-        "code",
-        "own_code.mine",
-    ]
-    assert [line.split(" was ")[0] for line in str(refused.value).removeprefix("--resume: ").split("; ")] == names
-    assert json.loads(path.read_text(encoding="utf-8")) == manifest
-    go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True, allow_drift=True)
-    (resumed,) = json.loads(path.read_text(encoding="utf-8"))["resumed"]
-    assert (resumed["agent_steps"], resumed["exact"], len(resumed["drift"])) == (150, False, len(names))
-
-
-def test_code_counts_and_pages_do_not(tmp_path: Path) -> None:
-    """What is not committed yet too: an agent that has just been added, or a changed default."""
-    for name in ("agents/mine.py", "configs/mine/agent.toml", "README.md", "agents/notes.md", "tests/test_mine.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("1")
-    digests = [code_digest.__wrapped__(tmp_path)]
-    for name in ("README.md", "agents/notes.md", "tests/test_mine.py"):
-        (tmp_path / name).write_text("2")
-        assert code_digest.__wrapped__(tmp_path) == digests[0]
-    for name in ("agents/mine.py", "configs/mine/agent.toml", "envs/new.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("2")
-        digests.append(code_digest.__wrapped__(tmp_path))
-    assert len(set(digests)) == 4
-
-
-def test_code_of_ones_own_that_has_changed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a module and of a package, all of it; nothing is imported to know it."""
-    (tmp_path / "lone.py").write_text("raise SystemExit")
-    (tmp_path / "together" / "below").mkdir(parents=True)
-    (tmp_path / "together" / "__init__.py").write_text("raise SystemExit")
-    monkeypatch.syspath_prepend(tmp_path)
-    table = {
-        "agent": {"name": "lone:Agent"},
-        "env": {"id": "together:E-v0", "wrappers": ["qladder.envs.flicker:flicker"]},
-    }
-    before = provenance(table)
-    assert set(before["own_code"]) == {"lone", "together"}
-    (tmp_path / "together" / "below" / "part.py").write_text("")
-    changed = drift(before, provenance(table))
-    assert [line.split(" was ")[0] for line in changed] == ["own_code.together"]
-    (tmp_path / "lone.py").write_text("raise SystemExit(1)")
-    assert len(drift(before, provenance(table))) == 2
-    assert own_code({"agent": {"name": "dqn"}, "env": {"id": "gone:E-v0"}}) == {}
-
-
-def test_packages_that_environments_come_from_count(tmp_path: Path) -> None:
-    gymnasium.register("Plugged-v0", entry_point="rich.console:Console")
-    here = {"rich": importlib.metadata.version("rich")}
-    assert package_versions({"env": {"id": "Plugged-v0"}, "agent": {"name": "dqn"}}) == here
-    wrapped = {"env": {"id": "CartPole-v1", "wrappers": ["rich.text:Text"]}, "agent": {"name": "pytest:Agent"}}
-    assert package_versions(wrapped) == here | {"pytest": importlib.metadata.version("pytest")}
-    for house in ("CartPole-v1", "ALE/Pong-v5", "qladder/Catch-v0", "nothing-v0"):
-        assert package_versions({"env": {"id": house}, "agent": {"name": "dqn"}}) == {}
-    now = provenance({"env": {"id": "Plugged-v0"}, "agent": {"name": "dqn"}})
-    assert drift({**now, "versions": {**now["versions"], "rich": "0.1"}}, now) == [
-        f"versions.rich was 0.1 and is {here['rich']} now"
-    ]
-
-
 def test_a_replay_that_was_not_saved_is_told(tmp_path: Path) -> None:
     settings = merge(SMALL, {**DEEP, "run": {**DEEP["run"], "checkpoint_replay": False}})
     with pytest.raises(Killed):
@@ -284,193 +197,6 @@ def test_a_replay_that_was_not_saved_is_told(tmp_path: Path) -> None:
     counts = [line["episodes"] for line in read_metrics(tmp_path / "run")]
     assert counts == sorted(counts)
     assert counts[-1] > counts[0]
-
-
-@pytest.mark.parametrize(("protocol", "ram"), [("nature-2015", False), ("machado-2018", False), ("machado-2018", True)])
-def test_games_go_on_in_the_middle_of_an_episode(protocol: str, ram: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seeded again at different times, so that what is played again begins at different times."""
-    monkeypatch.setattr(atari, "RESEED_AFTER", 200)
-    kwargs = {"obs_type": "ram"} if ram else {}
-    rules = resolve("dqn", "ALE/Breakout-v5", {"env": {"protocol": protocol}}).protocol
-
-    def make() -> Any:
-        return make_env("ALE/Breakout-v5", rules, seed=3, batched=True, num_envs=3, kwargs=kwargs)
-
-    rng, env, lengths = np.random.default_rng(0), make(), set()
-    obs = env.reset()
-    for _ in range(6):
-        for _ in range(110):
-            obs = env.step(rng.integers(4, size=3)).obs
-        state, other = env.state_dict(), make()
-        lengths.add(tuple(state["lengths"]))
-        assert np.array_equal(other.resume(state), obs)
-        actions = rng.integers(4, size=(40, 3))
-        for action in actions:
-            for one, again in zip(env.step(action), other.step(action), strict=True):
-                assert np.array_equal(one, again)
-        obs = env._obs
-    assert max(env.state_dict()["seedings"]) >= 2
-    assert any(len(set(some)) == 3 for some in lengths)
-
-
-def test_games_that_go_another_way_are_not_gone_on_with() -> None:
-    rules = resolve("dqn", "ALE/Breakout-v5", {"env": {"protocol": "nature-2015"}}).protocol
-    env, other = (make_env("ALE/Breakout-v5", rules, seed=3, batched=True, num_envs=2) for _ in range(2))
-    env.reset()
-    for k in range(40):
-        env.step(np.array([2 + k % 2, 3]))
-    state = env.state_dict()
-    actions = state["actions"].copy()
-    actions[30], actions[31] = actions[31], actions[30]  # the paddle is back where it was
-    with pytest.raises(EnvironmentFaultError, match="not deterministic"):
-        other.resume({**state, "actions": actions})
-    assert np.array_equal(other.resume(state), env._obs)
-
-
-def test_a_game_is_seeded_again_at_the_first_end_after_so_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atari, "RESEED_AFTER", 300)
-    rules = resolve("dqn", "ALE/Breakout-v5", {"env": {"protocol": "machado-2018"}}).protocol
-    env, starts = make_env("ALE/Breakout-v5", rules, seed=0, batched=True, num_envs=1), []
-    env.reset()
-    rng, seedings, steps = np.random.default_rng(0), 0, 0
-    while seedings < 3:
-        last = env.step(rng.integers(4, size=1)).last[0]
-        steps += 1
-        again = env.state_dict()["seedings"][0] > seedings
-        assert again == (last and steps >= 300)
-        if again:
-            seedings, steps = seedings + 1, 0
-            other = make_env("ALE/Breakout-v5", rules, seed=0, batched=True, num_envs=1)
-            other.resume(env.state_dict())
-            follows = [other.step(np.array([k % 4])).next_obs.tobytes() for k in range(40)]
-            assert follows not in starts  # no-op starts and sticky actions fall otherwise
-            starts.append(follows)
-
-
-def test_an_environment_that_was_just_seeded_again_has_nothing_to_play(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atari, "RESEED_AFTER", 1)
-    rules = resolve("dqn", "ALE/Breakout-v5", {"env": {"protocol": "nature-2015"}}).protocol
-    env, other = (make_env("ALE/Breakout-v5", rules, seed=0, batched=True, num_envs=2) for _ in range(2))
-    rng = np.random.default_rng(1)
-    env.reset()
-    for _ in range(2_000):
-        step = env.step(rng.integers(4, size=2))
-        if step.last.any():
-            break
-    assert sorted(env.state_dict()["lengths"])[0] == 0
-    assert np.array_equal(other.resume(env.state_dict()), step.obs)
-
-
-class Forgetful(Chance):
-    """Two states by chance: at any one place a repetition often agrees, on its way there it does not."""
-
-    observation_space = gymnasium.spaces.Discrete(2)
-
-    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        return int(self.rng.integers(2)), 0.0, False, False, {}
-
-
-gymnasium.register("Forgetful-v0", Forgetful, max_episode_steps=400)
-
-
-def test_all_that_was_seen_on_the_way_is_compared() -> None:
-    def make() -> Any:
-        return make_env("Forgetful-v0", resolve("q-learning", "FrozenLake-v1", {}).protocol, seed=0)
-
-    for _ in range(20):
-        env = make()
-        env.reset()
-        for _ in range(60):
-            env.step(0)
-        with pytest.raises(EnvironmentFaultError, match="not deterministic"):
-            make().resume(env.state_dict())
-
-
-class Dealt(gymnasium.Env[int, int]):
-    """Only its first observation, or only its rewards, are another in a second process."""
-
-    observation_space = gymnasium.spaces.Discrete(2)
-    action_space = gymnasium.spaces.Discrete(2)
-    card, reward = 0, -1.0
-
-    def reset(self, **kwargs: Any) -> tuple[int, dict[str, Any]]:
-        return self.card, {}
-
-    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        return 0, self.reward, False, False, {}
-
-
-gymnasium.register("Dealt-v0", Dealt, max_episode_steps=400)
-
-
-@pytest.mark.parametrize(("name", "value"), [("card", 1), ("reward", -2.0), ("reward", 0.0)])
-def test_the_first_observation_and_each_reward_are_compared_too(
-    name: str, value: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of -1 and -2 Python's hash is the same."""
-
-    def make() -> Any:
-        return make_env("Dealt-v0", resolve("q-learning", "FrozenLake-v1", {}).protocol, seed=0)
-
-    env = make()
-    env.reset()
-    for _ in range(3):
-        env.step(0)
-    assert make().resume(env.state_dict()) == 0
-    monkeypatch.setattr(Dealt, name, value)
-    with pytest.raises(EnvironmentFaultError, match="not deterministic"):
-        make().resume(env.state_dict())
-
-
-class Brightened(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Only the frames that episodes begin with, seeded or not, are another in a second process."""
-
-    add: dict[bool, int] = {}  # noqa: RUF012  # set by a test
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        obs, info = self.env.reset(seed=seed, options=options)
-        return obs + np.uint8(self.add.get(seed is not None, 0)), info
-
-    def observation(self, observation: Any) -> Any:
-        return observation
-
-
-@pytest.mark.parametrize("seeded", [True, False])
-def test_a_games_first_frame_is_compared_after_it_has_left_the_stack(
-    seeded: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def make() -> Any:
-        rules = resolve("dqn", "ALE/Breakout-v5", {"env": {"protocol": "nature-2015"}}).protocol
-        wrappers = [f"{__name__}:Brightened"]
-        return make_env("ALE/Breakout-v5", rules, seed=0, batched=True, num_envs=1, wrappers=wrappers)
-
-    env = make()
-    env.reset()
-    while not seeded and not env.step(np.array([1])).last[0]:  # the ball falls past a paddle that rests
-        pass
-    for _ in range(6):
-        env.step(np.array([0]))
-    assert np.array_equal(make().resume(env.state_dict()), env._obs)
-    monkeypatch.setattr(Brightened, "add", {seeded: 1})
-    with pytest.raises(EnvironmentFaultError, match="not deterministic"):
-        make().resume(env.state_dict())
-
-
-def test_numbers_larger_than_arrays_hold_are_compared_as_they_are() -> None:
-    assert fingerprint(2**70) == fingerprint(int("1180591620717411303424"))
-    assert len({fingerprint(2**70), fingerprint(2**70 + 1), fingerprint(-1), fingerprint(-2)}) == 4
-
-
-def test_another_number_of_threads_is_a_change(tmp_path: Path) -> None:
-    settings = merge(SMALL, {**DEEP, "run": {**DEEP["run"], "threads": 1}})
-    with pytest.raises(Killed):
-        go(tmp_path, "dqn", "CartPole-v1", settings, kill_at=800)
-    path = tmp_path / "run" / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    assert manifest["threads"] == 1
-    path.write_text(json.dumps({**manifest, "threads": 7}), encoding="utf-8")
-    with pytest.raises(UserError, match="threads was 7 and is 1 now"):
-        go(tmp_path, "dqn", "CartPole-v1", settings, resume=True)
 
 
 def test_every_resume_is_told_also_one_that_only_evaluates(tmp_path: Path) -> None:
