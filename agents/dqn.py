@@ -103,9 +103,9 @@ class DQN:
         while self._updates < end:
             learned = self._learn(self._together(end - self._updates))
         metrics = {
-            "loss/td": learned.loss.detach(),
-            "q/mean": learned.q.detach().mean(),
-            "q/td_error": learned.td.detach().abs().mean(),
+            "loss/td": learned.loss,
+            "q/mean": learned.q.mean(),
+            "q/td_error": learned.td.abs().mean(),
         }
         return metrics if learned.overflow is None else {**metrics, "q/support_overflow": learned.overflow}
 
@@ -272,7 +272,7 @@ class DQN:
         learned = self._objective.loss(obs, action, reward, weight, target, overflow)
         gradient_step(learned.loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
         self._online.refresh()
-        return learned
+        return learned.detached()
 
     def _set_rate(self, rate: float) -> None:
         if self._graphed is not None:

@@ -19,8 +19,8 @@ class DQNConfig(LearningConfig):
     replay: ClassVar[type | None] = ReplayConfig
 
     learner: Literal["auto", "eager", "cpu-bf16", "cuda-graph"] = "auto"
-    """Arithmetic of the updates; auto: the fastest that the machine can do. `cpu-bf16` is for the Nature CNN,
-    `cuda-graph` for a GPU and Adam, without noise, implicit quantiles, or a prioritised or compressed replay."""
+    """Arithmetic of the updates; auto: `cpu-bf16` where there are instructions for it and the Nature CNN, else `eager`.
+    `cuda-graph`: for a GPU and Adam, without noise, implicit quantiles, or a prioritised or compressed replay."""
     huber_delta: Annotated[float, Gt(0)] = 1.0
     """Where Huber's loss turns from square to linear; of quantiles, kappa. For returns far above 1."""
     munchausen: bool = False

@@ -46,9 +46,10 @@ class Graph:
         if self._device.type != "cuda":
             return self._function()
         if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
                 self._result = self._function()
+            self._graph = graph
         self._graph.replay()
         return self._result
 
@@ -57,13 +58,15 @@ class GraphOfArray:
     """A function of one tensor, called with arrays that all have one shape."""
 
     def __init__(self, function: Callable[[Tensor], Any], device: torch.device) -> None:
-        self._device, self._input = device, torch.empty(0)
-        self._graph = Graph(lambda: function(self._input), device)
+        self._function, self._device = function, device
+        self._input: Tensor | None = None
 
     def __call__(self, array: Any) -> Any:
         given = torch.from_numpy(array)
-        if self._input.shape != given.shape:
-            self._input = given.to(self._device, copy=True)
+        if self._input is None:
+            kept = self._input = given.to(self._device, copy=True)
+            function = self._function
+            self._graph = Graph(lambda: function(kept), self._device)
             self._graph.warm_up()
         self._input.copy_(given)
         return self._graph()
@@ -118,8 +121,8 @@ class GraphedUpdates:
         device: torch.device,
     ) -> None:
         self._params, self._optimizer = params, optimizer
-        self._feed = Feed(store, device)
-        self._graph = Graph(lambda: improve(**self._feed.take()), device)
+        feed = self._feed = Feed(store, device)
+        self._graph = Graph(lambda: improve(**feed.take()), device)
 
     def upload(self, picks: Picks, updates: int) -> None:
         """The transitions of the next `updates` calls, at most `ROWS`."""

@@ -20,7 +20,9 @@ LARGEST_ERROR = 0.2  # rounding to 8 bits and the units that it flips make up to
 def choose_learner(
     config: DQNConfig, network: QNetwork, spec: EnvSpec, device: torch.device, replay: ReplayConfig
 ) -> str:
-    """The back end by its name; `auto` takes the fastest that this machine has and that passes its self-test.
+    """The back end by its name; `auto` takes `cpu-bf16` where it can be had and passes its self-test, else `eager`.
+
+    `cuda-graph` has to be asked for until it has run on a GPU.
 
     Raises:
         UserError: one was asked for that can't be had.
@@ -31,7 +33,7 @@ def choose_learner(
     if why is not None:
         raise UserError(f"--learner {wanted}: {why}; auto and eager work")
     if wanted == "auto":
-        wanted = next((name for name, why in lacking.items() if why is None), "eager")
+        wanted = "cpu-bf16" if lacking["cpu-bf16"] is None else "eager"
     if wanted != "cpu-bf16":
         return wanted
     error = bf16_error(network, spec.obs_shape)

@@ -29,6 +29,11 @@ class Learned(NamedTuple):
         """What to tell where the loss is not finite."""
         return {"reward": self.reward, "target": self.target, "Q": self.q.detach()}
 
+    def detached(self) -> Learned:
+        """Without what gradients would flow back through, which in a graph would be held with it."""
+        numbers = {name: getattr(self, name).detach() for name in ("loss", "q", "td", "priority")}
+        return self._replace(**numbers)
+
 
 class Objective:
     """The loss of transitions `[B]`, by Watkins' target or what its relatives put in its place."""

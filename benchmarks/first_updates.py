@@ -19,7 +19,8 @@ from qladder.agents.dqn import DQN
 from qladder.envs.seeding import generator
 from qladder.replay.types import Step
 from qladder.runners.config import Config, resolve
-from qladder.runners.loading import make_agent, make_environment, set_up_torch
+from qladder.runners.device import set_up_torch
+from qladder.runners.loading import make_agent, make_environment
 from qladder.runners.run_folder import provenance
 
 PRESET = Path("pong-rainbow")

@@ -33,7 +33,7 @@ import tomli_w
 from qladder.envs.errors import EnvironmentFaultError, UserError
 from qladder.runners.config import SECTIONS, agent_names, resolve
 from qladder.runners.loading import agent_class, make_agent, make_environment
-from qladder.runners.memory import check_replay
+from qladder.runners.memory import available, check_replay
 from qladder.runners.run_folder import provenance, write_json
 from qladder.runners.settings import parse_flags
 
@@ -130,7 +130,8 @@ def attempt(words: Sequence[str]) -> str:
         env = make_environment(config, agent_class(config).batched)
         env.close()
         if config.replay is not None:
-            check_replay(config.replay, env.spec, state_size=getattr(config.agent, "state_size", 0))
+            size = getattr(config.agent, "state_size", 0)
+            check_replay(config.replay, env.spec, state_size=size, limit=available())
         make_agent(config, env.spec, "cpu")
     except (UserError, EnvironmentFaultError) as error:
         return "refused" if str(error).strip() and len(str(error).splitlines()) == 1 else f"no line: {error!r}"

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from qladder.runners.config import resolve
-from qladder.runners.loading import make_agent, make_environment, set_up_torch
+from qladder.runners.device import set_up_torch
+from qladder.runners.loading import make_agent, make_environment
 from qladder.runners.loop import Moment, Ratio, interact
 from qladder.runners.run_folder import provenance
 

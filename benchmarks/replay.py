@@ -18,7 +18,7 @@ from qladder.replay.frames import FrameReplay
 from qladder.replay.types import Step
 from qladder.runners.config import resolve
 from qladder.runners.loading import make_environment
-from qladder.runners.memory import check_replay, resident
+from qladder.runners.memory import available, check_replay, resident
 
 GAMES = ["ALE/Pong-v5", "ALE/Breakout-v5", "ALE/MsPacman-v5"]
 BATCHES = 2_000
@@ -47,7 +47,7 @@ def measure(game: str, compression: str, transitions: int) -> dict[str, Any]:
     settings = {"replay": {"capacity": transitions, "compression": compression}, "env": {"protocol": "nature-2015"}}
     config = resolve("dqn", game, settings)
     env = make_environment(config, batched=True)
-    check_replay(config.replay, env.spec)
+    check_replay(config.replay, env.spec, limit=available())
     rng, n = np.random.default_rng(0), env.spec.num_envs
     before = resident()
     replay = FrameReplay(config.replay, env.spec, config.agent.gamma, generator(0, "replay"))

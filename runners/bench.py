@@ -15,16 +15,17 @@ from qladder.envs.seeding import generator
 from qladder.replay.frames import FrameReplay
 from qladder.replay.types import Step
 from qladder.runners.config import Config, resolve
-from qladder.runners.loading import flushed_denormals, make_agent, make_environment, set_up_torch
+from qladder.runners.device import flushed_denormals, set_up_torch
+from qladder.runners.loading import make_agent, make_environment
 from qladder.runners.loop import Ratio, clip, interact
-from qladder.runners.memory import check_replay
+from qladder.runners.memory import available, check_replay
 from qladder.runners.run_folder import provenance
 
 SETTINGS: dict[str, Any] = {
     "env": {"protocol": "nature-2015"},
     "agent": {"epsilon": {"start": 0.1, "end": 0.1, "over": 0}},
     "replay": {"capacity": 100_000},
-    "run": {"update_every": 4, "updates": 1},
+    "run": {"update_every": 4, "updates": 1, "device": "cpu"},
 }
 
 
@@ -100,7 +101,8 @@ class _Parts:
     """The pieces of a run under way; each method does some work and tells how many units it was."""
 
     def __init__(self, config: Config) -> None:
-        device = set_up_torch(config)
+        if set_up_torch(config) != "cpu":
+            raise UserError("qladder bench: its floor and its peers are a CPU's; --device cpu works")
         self.env, self._stage = (make_environment(config, batched=True) for _ in range(2))
         self._stage.reset()
         spec = self.env.spec
@@ -108,8 +110,8 @@ class _Parts:
             raise UserError(f"qladder bench {spec.id}: it is for environments of pictures, such as ALE/Pong-v5")
         if config.agent.distribution == "implicit-quantile":
             raise UserError("qladder bench: the floor of implicit quantiles is not reckoned; other distributions work")
-        check_replay(config.replay, spec)
-        self.agent = make_agent(config, spec, device)
+        check_replay(config.replay, spec, limit=available())
+        self.agent = make_agent(config, spec, "cpu")
         self.learner = getattr(self.agent, "learner", None)
         self.replay = FrameReplay(config.replay, spec, config.agent.gamma, generator(0, "bench"))
         self.num_envs, self._rng = spec.num_envs, np.random.default_rng(0)
@@ -122,7 +124,7 @@ class _Parts:
             2 * self._batch * (4 * sum(macs) - macs[0])
         )  # two forwards, all weights, all inputs but the pictures
         dtype = torch.bfloat16 if self.learner == "cpu-bf16" else torch.float32
-        self._left, self._right = (torch.randn(1024, 1024, device=device).to(dtype) for _ in range(2))
+        self._left, self._right = (torch.randn(1024, 1024).to(dtype) for _ in range(2))
         self._obs: Any = None
 
     def close(self) -> None:
@@ -144,7 +146,6 @@ class _Parts:
 
     def matrix_product(self) -> int:
         torch.mm(self._left, self._right)
-        self._wait()
         return 1
 
     def environment(self) -> int:
@@ -161,16 +162,11 @@ class _Parts:
 
     def update(self) -> int:
         self.agent.learn(1)
-        self._wait()
         return 1
 
     def loop(self) -> int:
         next(self._moments)
         return self.num_envs
-
-    def _wait(self) -> None:
-        if self._left.is_cuda:
-            torch.cuda.synchronize()
 
 
 def _time(job: Callable[[], int], seconds: float) -> float:

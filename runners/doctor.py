@@ -118,7 +118,7 @@ def _memory() -> str:
     free = available()
     spec = EnvSpec("ALE/Pong-v5", 1, True, (4, 84, 84), "uint8", None, 6, stack=4)
     try:
-        check_replay(resolve("dqn", "ALE/Pong-v5", {}).replay, spec)
+        check_replay(resolve("dqn", "ALE/Pong-v5", {}).replay, spec, limit=free)
         fits = "dqn's replay of an Atari game fits"
     except UserError as error:
         fits = f"dqn on Atari: {error}"

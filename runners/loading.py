@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qladder.agents.agent import Agent
-from qladder.agents.network_config import NetworkConfig
 from qladder.envs.errors import UserError, first_line, out_of_memory
 from qladder.envs.gym import load_attribute
 from qladder.envs.make import make_env
@@ -16,6 +14,7 @@ from qladder.envs.spec import EnvSpec, ResumableEnv
 from qladder.runners import checkpoint
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, agent_entry, resolve
+from qladder.runners.device import set_up_torch
 from qladder.runners.evaluation import Policy, evaluate_policy
 from qladder.runners.progress import say
 from qladder.runners.run_folder import check_run, no_checkpoint
@@ -58,52 +57,6 @@ def make_agent(config: Config, spec: EnvSpec, device: str) -> Agent:
 def agent_class(config: Config) -> Any:
     """The class of the run's agent."""
     return load_attribute(agent_entry(config.agent_name).cls, "agent")
-
-
-def set_up_torch(config: Config) -> str:
-    """Sets torch's threads where the agent uses torch, and says which device it gets."""
-    if not _uses_torch(config):
-        if config.run.device == "cuda":
-            raise UserError(f"run.device = 'cuda': {config.agent_name} computes on the CPU")
-        return "cpu"
-    import torch
-
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    if config.run.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("run.device = 'cuda': torch finds no CUDA device here; auto or cpu work")
-    return "cuda" if config.run.device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def torch_threads(config: Config) -> int:
-    """How many threads the run's arithmetic has."""
-    if not _uses_torch(config):
-        return 1
-    import torch
-
-    return torch.get_num_threads()
-
-
-@contextlib.contextmanager
-def flushed_denormals(config: Config) -> Iterator[None]:
-    """Meanwhile torch takes for 0 what is too small to be a normal number; from here on, in threads it has not started.
-
-    Gradients and averages that fade to nothing would slow arithmetic down tenfold and more.
-    """
-    if not _uses_torch(config):
-        yield
-        return
-    import torch
-
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-def _uses_torch(config: Config) -> bool:
-    return config.replay is not None or isinstance(config.agent, NetworkConfig)
 
 
 def restore(

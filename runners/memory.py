@@ -14,11 +14,11 @@ from qladder.replay.sequences import SequenceConfig, sequence_bytes_per_slot
 RESERVE = 2**30  # for Python, torch, the network and the environments
 
 
-def check_replay(config: ReplayConfig | None, spec: EnvSpec, *, state_size: int = 0, limit: int | None = None) -> int:
+def check_replay(config: ReplayConfig | None, spec: EnvSpec, *, state_size: int = 0, limit: int | None) -> int:
     """The bytes of a full replay, 0 without one; `state_size` numbers are kept with each sequence of recurrent agents.
 
     Raises:
-        UserError: they and a reserve of 1 GiB are more than `limit`, by default what is free; it names what would fit.
+        UserError: they and a reserve of 1 GiB are more than `limit`, which is what is free; it names what fits.
     """
     if config is None:
         return 0
@@ -27,12 +27,11 @@ def check_replay(config: ReplayConfig | None, spec: EnvSpec, *, state_size: int 
     else:
         slot = bytes_per_slot(spec, config)
     needed = config.capacity * slot
-    free = available() if limit is None else limit
-    if free is not None and needed + RESERVE > free:
-        fits = max(0, free - RESERVE) // slot
+    if limit is not None and needed + RESERVE > limit:
+        fits = max(0, limit - RESERVE) // slot
         digits = 10 ** max(0, len(str(fits)) - 2)
         raise UserError(
-            f"replay.capacity = {config.capacity}: {needed / 1e9:.1f} GB when full; {free / 1e9:.1f} GB are free, "
+            f"replay.capacity = {config.capacity}: {needed / 1e9:.1f} GB when full; {limit / 1e9:.1f} GB are free, "
             f"--replay.capacity {fits // digits * digits} fits"
         )
     return needed

@@ -17,9 +17,10 @@ from qladder.replay.frames import EXPECTED_RATIO
 from qladder.replay.sequences import SequenceConfig
 from qladder.runners import checkpoint
 from qladder.runners.config import Config, resolve
-from qladder.runners.loading import agent_class, make_agent, make_environment, set_up_torch
+from qladder.runners.device import free_for_replay, set_up_torch
+from qladder.runners.loading import agent_class, make_agent, make_environment
 from qladder.runners.loop import Ratio, interact
-from qladder.runners.memory import available, check_replay
+from qladder.runners.memory import check_replay
 from qladder.runners.progress import duration
 
 PYTHON, TORCH = 100 * 2**20, 400 * 2**20
@@ -54,9 +55,8 @@ def plan_run(resolved: Config, seconds: float) -> dict[str, Any]:
     device = set_up_torch(resolved)
     environment = make_environment(resolved, cls.batched)
     try:
-        replay_bytes = check_replay(
-            resolved.replay, environment.spec, state_size=getattr(resolved.agent, "state_size", 0)
-        )
+        size, free = getattr(resolved.agent, "state_size", 0), free_for_replay(resolved, device)
+        replay_bytes = check_replay(resolved.replay, environment.spec, state_size=size, limit=free)
         made = make_agent(_late(resolved), environment.spec, device)
         state_bytes = _bytes({k: v for k, v in made.state_dict().items() if k != "replay"})
         rate, updates, length = _probe(resolved, environment, made, seconds) if seconds else (None, None, None)
@@ -73,7 +73,7 @@ def plan_run(resolved: Config, seconds: float) -> dict[str, Any]:
         "episodes": run.episodes,
         "memory_bytes": replay_bytes,
         "process_bytes": replay_bytes + (TORCH if cls.batched else PYTHON),
-        "available_bytes": available(),
+        "available_bytes": free,
         "checkpoint_bytes": state_bytes + saved,
         "disk_bytes": state_bytes * (checkpoint.KEEP + 1) + 2 * saved,  # two whole replays at most
         "steps_per_second": rate,

@@ -20,6 +20,7 @@ from qladder.envs.errors import StorageError, UserError
 from qladder.envs.reading import told
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import CONFIGS, Config
+from qladder.runners.device import gpu_name
 from qladder.runners.likeness import settings_hash
 from qladder.runners.segments import fsync
 from qladder.runners.settings import Table
@@ -113,6 +114,7 @@ def identity(config: Config, device: str, threads: int, learner: str | None) -> 
         **rom,
         **provenance(config.table()),
         "device": device,
+        "gpu": gpu_name(device),
         "learner": learner,
         "threads": threads,
         "command_line": " ".join(["qladder", *sys.argv[1:]]),
@@ -126,6 +128,7 @@ def drift(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What may make a run go on otherwise than it would have, by two of its manifests."""
     names = [
         "device",
+        *(["gpu"] if "gpu" in before else []),
         "learner",
         "threads",
         "rom_md5",

@@ -12,6 +12,7 @@ from qladder.envs.errors import UserError
 from qladder.envs.spec import EnvSpec
 from qladder.runners import checkpoint
 from qladder.runners.config import Config
+from qladder.runners.device import free_for_replay
 from qladder.runners.evaluation import check_evaluation
 from qladder.runners.loading import agent_class, make_agent, make_environment
 from qladder.runners.loop import Begin, Episodes, Moment, Ratio
@@ -30,7 +31,8 @@ class Session:
         check_evaluation(config, spec)
         if config.replay is not None:
             _enough_to_learn(config, spec)
-            check_replay(config.replay, spec, state_size=getattr(config.agent, "state_size", 0))
+            size, free = getattr(config.agent, "state_size", 0), free_for_replay(config, device)
+            check_replay(config.replay, spec, state_size=size, limit=free)
         self.agent = make_agent(config, spec, device)
         self.episodes = Episodes(self.env, config.protocol.evaluation)
         self.agent_steps = self.updates = 0

@@ -14,9 +14,10 @@ from qladder.runners.arrays import DAMAGED
 from qladder.runners.begun_with import stamp
 from qladder.runners.config import Config
 from qladder.runners.cost import Cost
+from qladder.runners.device import flushed_denormals, set_up_torch, torch_threads
 from qladder.runners.judge import Judge
 from qladder.runners.likeness import own_modules, training_differs, training_hash, written
-from qladder.runners.loading import flushed_denormals, restore, run_config, set_up_torch, torch_threads
+from qladder.runners.loading import restore, run_config
 from qladder.runners.lock import RunLock
 from qladder.runners.metrics import MetricsLog
 from qladder.runners.progress import say

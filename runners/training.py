@@ -17,10 +17,10 @@ from qladder.runners.begun_with import begin_with
 from qladder.runners.board import settings_event
 from qladder.runners.config import Config, resolve
 from qladder.runners.cost import Cost
+from qladder.runners.device import flushed_denormals, set_up_torch, torch_threads
 from qladder.runners.due import Due
 from qladder.runners.judge import Judge
 from qladder.runners.likeness import finished
-from qladder.runners.loading import flushed_denormals, set_up_torch, torch_threads
 from qladder.runners.lock import RunLock
 from qladder.runners.loop import interact
 from qladder.runners.memory import resident

@@ -15,7 +15,8 @@ import numpy as np
 from qladder.envs.errors import UserError
 from qladder.runners import checkpoint
 from qladder.runners.config import Config
-from qladder.runners.loading import run_config, set_up_torch, torch_threads
+from qladder.runners.device import gpu_name, set_up_torch, torch_threads
+from qladder.runners.loading import run_config
 from qladder.runners.lock import unused
 from qladder.runners.resume import is_exact
 from qladder.runners.run_folder import drift, no_checkpoint, provenance, read_manifest
@@ -68,7 +69,8 @@ def _verified(folder: Path, config: Config, from_start: bool, allow_drift: bool)
             f"{folder}: its checkpoints hold no replay (run.checkpoint_replay); --from-start does it all again"
         )
     made = read_manifest(folder)
-    here = {"device": set_up_torch(config), "threads": torch_threads(config), **provenance(config.table())}
+    device = set_up_torch(config)
+    here = {"device": device, "gpu": gpu_name(device), "threads": torch_threads(config), **provenance(config.table())}
     changed = drift(made, {**made, **here})
     if changed and not allow_drift:
         raise UserError(f"{folder}: {'; '.join(changed)} (--allow-drift compares all the same)")

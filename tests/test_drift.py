@@ -24,7 +24,7 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
         go(tmp_path, "q-learning", "CliffWalking-v1", settings, kill_at=200)
     path = tmp_path / "run" / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest |= {"device": "other", "learner": "other", "threads": 99, "rom_md5": "other"}
+    manifest |= {"device": "other", "gpu": "other", "learner": "other", "threads": 99, "rom_md5": "other"}
     manifest["machine"] |= {"processor": "other", "instructions": "other"}
     manifest["versions"]["numpy"] = "1.0.0"
     manifest |= {"code": "other", "own_code": {"mine": "other"}}
@@ -33,6 +33,7 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
         go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True)
     names = [
         "device",
+        "gpu",
         "learner",
         "threads",
         "rom_md5",

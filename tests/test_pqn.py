@@ -17,8 +17,9 @@ from qladder.envs.mdp import FiniteMDP, optimal_values
 from qladder.replay.types import Step
 from qladder.runners import checkpoint, train
 from qladder.runners.config import Config, resolve
+from qladder.runners.device import set_up_torch
 from qladder.runners.evaluation import truth
-from qladder.runners.loading import make_agent, make_environment, set_up_torch
+from qladder.runners.loading import make_agent, make_environment
 from qladder.runners.loop import Ratio, interact
 
 LAKE = ["SFF", "FHF", "FFG"]

@@ -22,8 +22,9 @@ from qladder.runners import checkpoint as checkpoints
 from qladder.runners import evaluate, load, train
 from qladder.runners.compare import compare
 from qladder.runners.config import resolve
+from qladder.runners.device import flushed_denormals
 from qladder.runners.evaluation import human_normalized
-from qladder.runners.loading import flushed_denormals, make_agent, make_environment, restore
+from qladder.runners.loading import make_agent, make_environment, restore
 from qladder.runners.loop import Ratio, interact
 from qladder.runners.runs import find_runs
 from qladder.runners.solve import solve
