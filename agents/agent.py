@@ -1,8 +1,14 @@
-"""The one protocol of all agents, from a table to a deep network."""
+"""The one protocol of all agents, from a table to a deep network.
+
+Shapes in this package: N environments, B transitions of a batch, A actions, K numbers that tell one action's return
+(atoms, quantiles; 1 of plain values; of a layer, its units), T steps of a sequence or rollout, L those of them that are
+learnt from; `...` is an observation's own shape.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any, ClassVar, Protocol
 
 from qladder.envs.spec import EnvSpec
@@ -22,7 +28,8 @@ class Agent(Protocol):
     names the parts of its `state_dict` that another agent can begin with: weights, or a table.
     """
 
-    Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None.
+    Config: ClassVar[Any]  # frozen dataclass of its settings; its ClassVar `replay` is the replay's settings or None,
+    # its ClassVar `uses_torch`, by default whether it has a replay, whether it gets threads and a GPU.
     # Where it has `check_run(run, num_envs)`, that raises `UserError` for a run that its settings do not fit.
     batched: ClassVar[bool]  # whether it takes arrays [N, ...]; False: plain values of one environment
 
@@ -52,4 +59,20 @@ class Agent(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-__all__ = ["Agent", "EnvSpec", "Metrics", "Step"]
+METHODS = ("act", "observe", "learn", "health", "state_dict", "load_state_dict")
+
+
+def lacking(cls: Any) -> list[str]:
+    """What a class needs to be an agent and has not, in words."""
+    found = [name for name in METHODS if not callable(getattr(cls, name, None))]
+    if not isinstance(getattr(cls, "batched", None), bool):
+        found.append("batched (True or False)")
+    config = getattr(cls, "Config", None)
+    if not (isinstance(config, type) and is_dataclass(config)):
+        found.append("Config (a frozen dataclass of its settings)")
+    elif not hasattr(config, "replay"):
+        found.append("Config.replay (a ClassVar: None, or the dataclass of its replay's settings)")
+    return found
+
+
+__all__ = ["Agent", "EnvSpec", "Metrics", "Step", "lacking"]

@@ -41,6 +41,7 @@ class DQN:
     Config = DQNConfig
     batched: ClassVar[bool] = True
     learnt: ClassVar[tuple[str, ...]] = ("online", "target")
+    objective: ClassVar[type[Objective]] = Objective  # a subclass may have another
 
     _graphed: GraphedUpdates | None
     _graphed_best: GraphOfArray
@@ -61,7 +62,7 @@ class DQN:
         self._target.requires_grad_(False)
         self._median = midpoints(1, self._device)[None] if config.distribution == "implicit-quantile" else None
         self._draws = torch.Generator().manual_seed(integer(seed, "draws"))  # noise and fractions
-        self._objective = Objective(config, self._online, self._target, self._draws, self._device)
+        self._objective = self.objective(config, self._online, self._target, self._draws, self._device)
         self._stress = make_stress(config, spec, integer(seed, "stress"))
         self.learner = choose_learner(config, self._online, spec, self._device, replay)
         if self.learner == "cpu-bf16":
@@ -86,13 +87,18 @@ class DQN:
             return self._judged(obs), None
         if first.any():  # after a resume environments start anew while the memory has episodes that still run
             self._replay.cut(first)
+        return self.explore(obs, first), None
+
+    def explore(self, obs: Any, first: Any) -> Any:
+        """Actions `[N]` of training for `obs [N, ...]`; `first [N]` marks episode starts.
+
+        Epsilon-greedy, or greedy under noise; what a subclass draws instead must be in its `state_dict`.
+        """
         if self._config.noisy:
             self._online.resample(self._draws)
-            return self.values(obs, noisy=True).argmax(1).cpu().numpy(), None
+            return self.values(obs, noisy=True).argmax(1).cpu().numpy()
         random, action = self._explore(self._config.epsilon(self.clocks), first)
-        if not random.all():
-            action = np.where(random, action, self._greedy(obs))
-        return action, None
+        return action if random.all() else np.where(random, action, self._greedy(obs))
 
     def observe(self, step: Step) -> None:
         self._replay.add(step)
@@ -107,7 +113,9 @@ class DQN:
             "q/mean": learned.q.mean(),
             "q/td_error": learned.td.abs().mean(),
         }
-        return metrics if learned.overflow is None else {**metrics, "q/support_overflow": learned.overflow}
+        if learned.overflow is not None:
+            metrics["q/support_overflow"] = learned.overflow
+        return {**metrics, **learned.more}
 
     def probe(self) -> None:
         """Whether its update is one, on a dummy batch; changes nothing. FaultyUpdateError where it is none."""
@@ -212,7 +220,8 @@ class DQN:
         config = self._config
         if self._graphed is not None:
             return min(left, ROWS)
-        if config.double or config.noisy or self._replay.prioritized:
+        foreign = type(self._objective) is not Objective  # whose target may follow the online network
+        if config.double or config.noisy or self._replay.prioritized or foreign:
             return 1
         return min(left, TOGETHER, config.target_period - self._updates % config.target_period)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
@@ -15,6 +15,8 @@ Width = Annotated[int, Gt(0), Le(WIDEST)]
 @dataclass(frozen=True)
 class NetworkConfig:
     """From observations to what is learnt of each action's return."""
+
+    uses_torch: ClassVar[bool] = True
 
     network: Literal["auto", "mlp", "small-cnn", "local", "nature-cnn", "impala"] = "auto"
     """`auto`: by the observations (pictures or vectors), never `local` or `impala` (`qladder list networks`)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -11,6 +13,8 @@ from qladder.agents.dqn_config import DQNConfig
 from qladder.agents.networks import QNetwork
 from qladder.agents.td import greedy, munchausen_reward, of_action, softmax
 from qladder.agents.values import Target, make_values, midpoints
+
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Learned(NamedTuple):
@@ -23,6 +27,7 @@ class Learned(NamedTuple):
     reward: Tensor  # [B]
     priority: Tensor  # [B]
     overflow: Tensor | None  # share of the targets' probability that the support cannot tell
+    more: Mapping[str, Tensor] = NOTHING  # tag -> [], what else is to be logged
 
     @property
     def ranges(self) -> dict[str, Tensor]:
@@ -49,7 +54,9 @@ class Objective:
     def __call__(
         self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
     ) -> Learned:
-        """What an update would compute; nothing moves."""
+        """What an update of `obs`, `next_obs [B, ...]`, `action`, `reward`, `discount`, `weight [B]` computes; nothing
+        moves. `discount` is gamma to the number of steps between, 0 at terminations; `weight` is 1 or of importance.
+        """
         target, overflow = self.target(obs, next_obs, action, reward, discount)
         return self.loss(obs, action, reward, weight, target, overflow)
 

@@ -93,7 +93,7 @@ def dummy_sequences(
 def probe_sequences(
     see: Callable[[Sequences], Look], online: nn.Module, target: nn.Module, batch: Sequences, others: Sequences
 ) -> None:
-    """As `probe`, of an update that learns from sequences; `see` gives targets and TD errors `[K, B]`.
+    """As `probe`, of an update that learns from sequences; `see` gives targets and TD errors `[L, B]`.
 
     Raises:
         FaultyUpdateError: what is wrong, in one line.

@@ -29,10 +29,10 @@ class Learned(NamedTuple):
     """What an update computed of the steps that it learnt from."""
 
     loss: Tensor  # [] mean over all steps of the batch, weighted
-    q: Tensor  # [K, B, A], of rescaled returns where `rescale` is set, as td and target are
-    td: Tensor  # [K, B], 0 where there is no step
-    target: Tensor  # [K, B]
-    steps: Tensor  # bool [K, B], where there is one
+    q: Tensor  # [L, B, A], of rescaled returns where `rescale` is set, as td and target are
+    td: Tensor  # [L, B], 0 where there is no step
+    target: Tensor  # [L, B]
+    steps: Tensor  # bool [L, B], where there is one
 
     @property
     def ranges(self) -> dict[str, Tensor]:
@@ -203,7 +203,7 @@ class R2D2:
         return Learned(mean_loss, q.detach(), td, target.view_as(mask), mask > 0)
 
     def _unroll(self, obs: Tensor, state: Tensor, reset: Any) -> tuple[Tensor, Tensor]:
-        """The online network's values `[K, B, A]` of the steps that are learnt from, and the state after them."""
+        """The online network's values `[L, B, A]` of the steps that are learnt from, and the state after them."""
         learnt = slice(self._burn_in, self._length)
         return self._online(obs[learnt], self._warm(obs, state, reset), reset[learnt])
 
@@ -214,7 +214,7 @@ class R2D2:
         return self._online(obs[:first], state, reset[:first])[1] if first else state
 
     def _bootstrap(self, batch: Sequences, obs: Tensor, state: Tensor, q: Tensor, after: Tensor) -> Tensor:
-        """The targets `[K * B, 1]`; `q [K, B, A]` are the online network's values, `after` its state after them."""
+        """The targets `[L * B, 1]`; `q [L, B, A]` are the online network's values, `after` its state after them."""
         config = self._config
         reward, discount, next_slot = map(self._tensor, (batch.reward, batch.discount, batch.next_slot))
         columns = torch.arange(next_slot.shape[1], device=self._device)

@@ -43,7 +43,7 @@ class SequenceConfig(ReplayConfig):
 
 
 class Sequences(NamedTuple):
-    """B windows of T = length + n_step slots, in order of time; K = length - burn_in steps of each are learnt from.
+    """B windows of T = length + n_step slots, in order of time; L = length - burn_in steps of each are learnt from.
 
     The target of step k is `reward[k] + discount[k] * value` of the slot `next_slot[k]`.
     """
@@ -51,11 +51,11 @@ class Sequences(NamedTuple):
     obs: Any  # [T, B, ...]
     reset: Any  # [T, B] bool: an episode starts here, so that the recurrent state starts anew
     state: Any  # [B, S] float32, the recurrent state before the first slot
-    action: Any  # [K, B] int64
-    reward: Any  # [K, B] float32, folded over n steps
-    discount: Any  # [K, B] float32, gamma**k times the steps' discounts; 0 where nothing is to be bootstrapped
-    next_slot: Any  # [K, B] int64, from 1 to T - 1
-    mask: Any  # [K, B] float32, 0 where there is no step: the slot holds only an episode's end
+    action: Any  # [L, B] int64
+    reward: Any  # [L, B] float32, folded over n steps
+    discount: Any  # [L, B] float32, gamma**k times the steps' discounts; 0 where nothing is to be bootstrapped
+    next_slot: Any  # [L, B] int64, from 1 to T - 1
+    mask: Any  # [L, B] float32, 0 where there is no step: the slot holds only an episode's end
     weight: Any  # [B] float32, importance weights; 1 for uniform replay
     index: Any  # [B] int64, for `update`
 
@@ -170,7 +170,7 @@ class SequenceReplay:
         return self._ring.age(index * self._config.period) * len(self._ring.written)
 
     def update(self, index: Any, error: Any, mask: Any) -> None:
-        """Takes the latest errors `[K, B]`, not negative, of what `sample` gave; a uniform replay needs none."""
+        """Takes the latest errors `[L, B]`, not negative, of what `sample` gave; a uniform replay needs none."""
         if self._priorities is not None:
             self._priorities.update(index, mixed(error, mask, self._config.priority_max))
 
@@ -259,7 +259,7 @@ class SequenceReplay:
 
 
 def mixed(error: Any, mask: Any, share: float) -> Any:
-    """Priorities `[B]` of sequences from the errors `[K, B]` of their steps, those alone whose `mask` is 1.
+    """Priorities `[B]` of sequences from the errors `[L, B]` of their steps, those alone whose `mask` is 1.
 
     `share * max + (1 - share) * mean` (Kapturowski et al. 2019, section 2.3); 0 where there is no step.
     """

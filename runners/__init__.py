@@ -1,4 +1,4 @@
-"""Who calls whom, and what is written down. From Python: `from qladder.runners import train, load`."""
+"""Who calls whom, and what is written down. What is meant to be called from Python is imported from here."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qladder.runners.loading import evaluate, load
+    from qladder.runners.compare import compare
+    from qladder.runners.loading import environment, evaluate, load
+    from qladder.runners.runs import find_runs, read_metrics
     from qladder.runners.training import train
 
-__all__ = ["evaluate", "load", "train"]
-_HOME = {"evaluate": "loading", "load": "loading", "train": "training"}
+__all__ = ["compare", "environment", "evaluate", "find_runs", "load", "read_metrics", "train"]
+_HOME = {
+    "compare": "compare",
+    "environment": "loading",
+    "evaluate": "loading",
+    "find_runs": "runs",
+    "load": "loading",
+    "read_metrics": "runs",
+    "train": "training",
+}
 
 
 def __getattr__(name: str) -> Any:

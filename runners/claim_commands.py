@@ -27,6 +27,7 @@ def claims(
     seeds: int | None = None,
     jobs: int | None = None,
     out: Path | None = None,
+    mix_code: bool = False,
     json: Json = False,
 ) -> None:
     """Put what people say about deep learning to the test: experiments with verdicts that anyone can run again.
@@ -37,6 +38,7 @@ def claims(
         seeds: How many seeds; by default the claim's, with fewer of which there is no verdict.
         jobs: Runs side by side; by default one per core.
         out: Folder of the runs and the report; by default runs/claims.
+        mix_code: Take finished runs as they are though modules of yours that they name have changed since.
     """
     from qladder.runners.claim_file import claim_names, load_claim
     from qladder.runners.claim_report import write_claims
@@ -65,7 +67,7 @@ def claims(
     if action == "run":
         try:
             for one in names:
-                failed += _run(one, one_of_all, out=out, seeds=seeds, jobs=jobs)
+                failed += _run(one, one_of_all, out=out, seeds=seeds, jobs=jobs, mix_code=mix_code)
         except StoppedError as stopped:
             print(f"{stopped}: the runs under way are saved; the same command goes on", file=sys.stderr)
             sys.exit(STATUS[str(stopped)])

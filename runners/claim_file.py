@@ -110,7 +110,7 @@ class Claim:
 
     name: str
     claim: Text
-    said_by: Literal["the lecture", "attributed to the lecture", "the field"]
+    said_by: Text
     hypothesis: Text
     held_equal: Text
     not_equal: Text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,19 @@ class Card:
 
 
 def run_claim(
-    name: str, *, out: Path = OUT, seeds: int | None = None, jobs: int | None = None, progress: bool = False
+    name: str,
+    *,
+    out: Path = OUT,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    mix_code: bool = False,
+    progress: bool = False,
 ) -> list[str]:
     """Tunes and runs what is missing of a claim; what failed, in words.
 
     Raises:
-        UserError: no such claim, one that does not hold together, or too few `seeds`.
+        UserError: no such claim, one that does not hold together, too few `seeds`, or finished runs of other code of
+            yours, unless `mix_code`.
         StoppedError: Ctrl-C or SIGTERM; the same call goes on.
     """
     claim = load_claim(name)
@@ -97,13 +105,12 @@ def run_claim(
     trials = [task for _, _, task in claim.tuning_tasks() if task.label not in lost]
     _check_curves(claim)
     failed: list[str] = []
+    run = partial(run_suite, jobs=jobs, mix_code=mix_code, progress=progress)
     if trials:
         if progress:
             say(f"{claim.name}: {len(trials)} trials with {claim.tuning_seeds} seeds")
         tuning = _write_suite(place / "tuning.toml", claim, trials, claim.tuning_seeds, claim.tuning_first_seed)
-        done = run_suite(
-            str(tuning), out=str(place / "tuning"), jobs=jobs, progress=progress, trained=_trained(claim, out)
-        )
+        done = run(str(tuning), out=str(place / "tuning"), trained=_trained(claim, out))
         hopeless = {run.folder for run in diverged(claim, place)}
         failed += [f"{row['run']}: {row['reason']}" for row in done.failed if Path(row["run"]) not in hopeless]
     found = read_claim(claim, place)
@@ -114,7 +121,7 @@ def run_claim(
             )
     tasks = list(claim.tasks(found.chosen))
     final = _write_suite(place / "verdict.toml", claim, tasks, seeds or claim.seeds, claim.first_seed)
-    done = run_suite(str(final), out=str(place / "runs"), jobs=jobs, progress=progress, trained=_trained(claim, out))
+    done = run(str(final), out=str(place / "runs"), trained=_trained(claim, out))
     hopeless = {run.folder for run in read_claim(claim, place).lost}
     return failed + [f"{row['run']}: {row['reason']}" for row in done.failed if Path(row["run"]) not in hopeless]
 

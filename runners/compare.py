@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations, islice
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 from qladder.runners.bootstrap import resampled
 from qladder.runners.contrast import ERROR, Contrast, Verdict, contrast, corrected, seeds_needed, verdict
 from qladder.runners.curves import Over, areas
-from qladder.runners.groups import Group, groups, scored
+from qladder.runners.groups import Group, groups, mixed_code, scored
 from qladder.runners.overall import overall, probability_of_improvement, profile
 from qladder.runners.runs import LeftOut, RunSummary
 from qladder.runners.scales import scale
@@ -117,12 +117,14 @@ class Comparison:
     overall: list[Overall]
     delta: float = 0.0  # differences of less do not matter
     metric: str = "score"  # or the area over a clock
+    cautions: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """`scores`, `pairs`, `overall` and `failed` as plain JSON values, and what was compared."""
+        """`scores`, `pairs`, `overall`, `failed` and `cautions` as plain JSON values, and what was compared."""
         return {
             "metric": self.metric,
             "delta": self.delta,
+            "cautions": self.cautions,
             "marks": MARKS.tolist(),
         } | {
             name: [asdict(row) for row in rows]
@@ -167,7 +169,9 @@ def compare(
     failed += [Failed(str(folder), None, None, None, reason) for folder, reason in left_out]
     scores = [_score(group, some, metric) for group, some in zip(grouped, values, strict=True)]
     together = _overall([(g.label, g.env, some) for g, some in zip(grouped, values, strict=True)])
-    return Comparison(scores, pairs, failed, together, delta, metric if metric == "score" else f"area over {over}")
+    measured = metric if metric == "score" else f"area over {over}"
+    mixed = [told for group in grouped if (told := mixed_code(group)) is not None]
+    return Comparison(scores, pairs, failed, together, delta, measured, mixed)
 
 
 def _overall(found: Sequence[tuple[str, str, list[float]]]) -> list[Overall]:

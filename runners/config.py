@@ -36,6 +36,8 @@ class EnvConfig:
     """Arguments that only evaluations get: a score for what was not trained, e.g. --env.eval_kwargs.right 2."""
     wrappers: tuple[str, ...] = ()
     """Your own wrappers, each module:function, innermost first."""
+    train_wrappers: tuple[str, ...] = ()
+    """Wrappers that only training gets, around the others: what is learnt from may be other than what is scored."""
     eval_wrappers: tuple[str, ...] = ()
     """Wrappers that only evaluations get, around the others."""
 
@@ -47,6 +49,11 @@ class EnvConfig:
         )
         asked += self.eval_wrappers
         return ", ".join([*given, *self.wrappers, *(["evaluated with " + " ".join(asked)] if asked else [])])
+
+    @property
+    def training_wrappers(self) -> tuple[str, ...]:
+        """The wrappers of training's environments."""
+        return (*self.wrappers, *self.train_wrappers)
 
     @property
     def evaluation_kwargs(self) -> dict[str, Any]:
@@ -251,6 +258,9 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
     if replay_class is None and table.get("replay"):
         raise UserError(f"replay.{next(iter(table['replay']))}: {agent} has no replay")
     env_config = build(EnvConfig, env_table, "env")
+    protocol = load_protocol(env_config.protocol)
+    if env_config.train_wrappers and protocol.score == "training":
+        raise UserError(f"env.train_wrappers: by protocol {protocol.name} the score is that of the training")
     return Config(
         agent_name=agent,
         family=family,
@@ -258,7 +268,7 @@ def resolve(agent: str | None, env: str | None, flags: Mapping[str, Any], file: 
         agent=agent_config,
         replay=None if replay_class is None else build(replay_class, table.get("replay", {}), "replay"),
         run=build(RunConfig, table.get("run", {}), "run"),
-        protocol=load_protocol(env_config.protocol),
+        protocol=protocol,
         sources=tuple(sources),
     )
 
@@ -290,14 +300,20 @@ def _of_run(file: Path | None) -> bool:
 
 
 def settings_class_of(entry: AgentEntry) -> Any:
-    """The dataclass of an agent's settings, without importing the agent where its entry says where to find it."""
+    """The dataclass of an agent's settings, without importing the agent where its entry says where to find it.
+
+    Raises:
+        UserError: a class from elsewhere that cannot be imported, or is no agent.
+    """
     from qladder.envs.gym import load_attribute
 
     if entry.config:
         return load_attribute(entry.config, "settings")
     cls = load_attribute(entry.cls, "agent")
-    if not hasattr(cls, "Config"):
-        raise UserError(f"agent '{entry.cls}': the class has no Config (a frozen dataclass of its settings)")
+    from qladder.agents.agent import lacking
+
+    if missing := lacking(cls):
+        raise UserError(f"agent '{entry.cls}': it lacks {', '.join(missing)} (docs/adding-an-agent.md)")
     return cls.Config
 
 

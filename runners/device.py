@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from qladder.agents.network_config import NetworkConfig
 from qladder.envs.errors import UserError
 from qladder.runners.config import Config
 from qladder.runners.memory import available
@@ -77,4 +76,4 @@ def free_for_replay(config: Config, device: str) -> int | None:
 
 
 def _uses_torch(config: Config) -> bool:
-    return config.replay is not None or isinstance(config.agent, NetworkConfig)
+    return bool(getattr(config.agent, "uses_torch", config.replay is not None))

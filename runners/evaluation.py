@@ -205,16 +205,17 @@ def evaluation_environment(config: Config, batched: bool, seed: int, stream: str
 
 
 def check_evaluation(config: Config, spec: EnvSpec) -> None:
-    """UserError where `env.eval_kwargs` or `eval_wrappers` make an environment that an agent of `spec` cannot play."""
-    if not (config.env.eval_kwargs or config.env.eval_wrappers):
+    """UserError where what evaluations alone or training alone have makes another environment than that of `spec`."""
+    asked_for = {name: getattr(config.env, name) for name in ("train_wrappers", "eval_kwargs", "eval_wrappers")}
+    if not any(asked_for.values()):
         return
     env = evaluation_environment(config, spec.batched, config.run.seed, "evaluation", 1)
     env.close()
     for name in ("obs_shape", "obs_dtype", "num_states", "num_actions"):
         trained, asked = getattr(spec, name), getattr(env.spec, name)
         if trained != asked:
-            given = {"env.eval_kwargs": config.env.eval_kwargs, "env.eval_wrappers": list(config.env.eval_wrappers)}
-            told = ", ".join(f"{field} = {value}" for field, value in given.items() if value)
+            given = {name: list(v) if isinstance(v, tuple) else v for name, v in asked_for.items() if v}
+            told = ", ".join(f"env.{name} = {value}" for name, value in given.items())
             raise UserError(f"{told}: what is trained has {name} {trained}, what is evaluated {asked}")
 
 

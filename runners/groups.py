@@ -56,6 +56,17 @@ def groups(runs: Iterable[RunSummary], *, mix_protocols: bool = False) -> list[G
     return found
 
 
+def mixed_code(group: Group) -> str | None:
+    """In words, where its runs were made by different code of the user's own."""
+    seeds: dict[str, list[int]] = {}
+    for run in group.runs:
+        seeds.setdefault(json.dumps(run.manifest.get("own_code"), sort_keys=True), []).append(run.seed)
+    if len(seeds) < 2:
+        return None
+    told = ", of other code ".join(", ".join(map(str, some)) for some in seeds.values())
+    return f"{group.label} on {group.env} is of different code of yours (own_code in manifests): seeds {told}"
+
+
 def scored(run: RunSummary) -> bool:
     """Whether a run is finished and was evaluated."""
     return run.exit_reason == "finished" and run.evaluation is not None

@@ -9,7 +9,8 @@ from pathlib import Path
 from qladder.envs.errors import UserError
 from qladder.runners.config import Config, resolve
 from qladder.runners.likeness import finished, own_modules, training_hash
-from qladder.runners.run_folder import run_name
+from qladder.runners.run_folder import read_manifest, run_name
+from qladder.runners.source import own_code
 from qladder.runners.suite_file import Suite, Task
 
 BAD_INPUT = 2  # exit status
@@ -47,6 +48,16 @@ class Job:
     def done(self) -> bool:
         """Whether its folder holds the finished run of just these settings."""
         return finished(self.folder, self.config) is not None
+
+    def of_other_code(self) -> bool:
+        """Whether it is done, by other code of the user's own than lies there now."""
+        now = own_code(self.config.table())
+        if not now or not self.done():
+            return False
+        try:
+            return bool(read_manifest(self.folder).get("own_code") != now)
+        except UserError:  # damaged, which the comparison tells
+            return False
 
     def place(self, suffix: str) -> Path:
         """A file of ours about it, beside the runs."""

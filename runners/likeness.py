@@ -110,7 +110,8 @@ def own_modules(table: Table, *, training: bool = False) -> set[str]:
 
     With `training` only what that runs: not wrappers of evaluations alone.
     """
-    wrappers = (*table["env"].get("wrappers", ()), *(() if training else table["env"].get("eval_wrappers", ())))
+    kinds = ("wrappers", "train_wrappers", *(() if training else ("eval_wrappers",)))
+    wrappers = [name for kind in kinds for name in table["env"].get(kind, ())]
     named = (table["agent"]["name"], table["env"]["id"], *wrappers)
     return {name.partition(":")[0] for name in named if ":" in name and not name.startswith("qladder.")}
 

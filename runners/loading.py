@@ -15,7 +15,7 @@ from qladder.runners import checkpoint
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.config import Config, agent_entry, resolve
 from qladder.runners.device import set_up_torch
-from qladder.runners.evaluation import Policy, evaluate_policy
+from qladder.runners.evaluation import Policy, evaluate_policy, evaluation_environment
 from qladder.runners.progress import say
 from qladder.runners.run_folder import check_run, no_checkpoint
 from qladder.runners.segments import Segments
@@ -31,7 +31,7 @@ def make_environment(config: Config, batched: bool, *, agent_steps: int = 0) -> 
         batched=batched,
         num_envs=config.env.num_envs,
         kwargs=config.env.kwargs,
-        wrappers=config.env.wrappers,
+        wrappers=config.env.training_wrappers,
         run_seed=config.run.seed,
     )
 
@@ -135,6 +135,22 @@ def load(run: Path | str, *, at: int | None = None) -> Policy:
         UserError: not a run folder, or no good checkpoint in it.
     """
     return load_run(run, at=at)[1]
+
+
+def environment(run: Path | str, *, num_envs: int = 1, seed: int = 0) -> ResumableEnv:
+    """The environments that a run is evaluated in, as its agent sees them; to be closed by whoever asks.
+
+    Args:
+        num_envs: how many; of an agent that takes plain values there is one.
+
+    Raises:
+        UserError: not a run folder, or more than one for such an agent.
+    """
+    config = run_config(Path(run))
+    batched = agent_class(config).batched
+    if num_envs < 1 or (num_envs > 1 and not batched):
+        raise UserError(f"num_envs = {num_envs}: must be {'at least 1' if batched else '1 for ' + config.agent_name}")
+    return evaluation_environment(config, batched, seed, "environment", num_envs)
 
 
 def load_run(run: Path | str, *, at: int | None = None) -> tuple[Config, Policy, int]:

@@ -76,6 +76,7 @@ def write_report(
         together=comparison.overall,
         profiles=_profiles(comparison, styles),
         failed=comparison.failed,
+        cautions=comparison.cautions,
         pair_count=len(comparison.pairs),
         delta=comparison.delta,
         colour={label: style[0] for label, style in styles.items()},

@@ -23,6 +23,7 @@ def suite(
     shard: str = "1/1",
     retries: int = 0,
     executor: Literal["local", "ray"] = "local",
+    mix_code: bool = False,
     json: Json = False,
 ) -> None:
     """Run every agent, environment and seed of a suite that is not done yet, then write the report.
@@ -38,12 +39,21 @@ def suite(
         shard: I/N, the I-th of N parts of the runs, for one of N machines with a folder in common.
         retries: How often a run that fails is continued from its last checkpoint.
         executor: local: processes on this machine; ray: a Ray cluster (docs/suites.md), with a folder in common.
+        mix_code: Take finished runs as they are though modules of yours that they name have changed since.
     """
     from qladder.runners.suite import run_suite
 
     try:
         result = run_suite(
-            suite, seeds=seeds, jobs=jobs, out=out, shard=shard, retries=retries, executor=executor, progress=True
+            suite,
+            seeds=seeds,
+            jobs=jobs,
+            out=out,
+            shard=shard,
+            retries=retries,
+            executor=executor,
+            mix_code=mix_code,
+            progress=True,
         )
     except StoppedError as stopped:
         print(f"{stopped}: the runs under way are saved; the same command goes on", file=sys.stderr)

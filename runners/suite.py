@@ -13,6 +13,7 @@ from qladder.runners.compare import Comparison, compare
 from qladder.runners.crew import Crew, alone
 from qladder.runners.groups import groups, scored
 from qladder.runners.jobs import PLACE, Job
+from qladder.runners.likeness import own_modules
 from qladder.runners.memory import available
 from qladder.runners.on_ray import RayCrew
 from qladder.runners.pictures import curves_figure
@@ -71,6 +72,7 @@ def run_suite(
     shard: str = "1/1",
     retries: int = 0,
     executor: Literal["local", "ray"] = "local",
+    mix_code: bool = False,
     progress: bool = False,
     trained: dict[str, Path] | None = None,
 ) -> SuiteResult:
@@ -82,13 +84,15 @@ def run_suite(
     Args:
         shard: I/N: of all runs only every N-th, for one of N machines; the report is of all that are done.
         retries: how often a run that fails is continued, from its last checkpoint.
+        mix_code: takes finished runs as they are though modules of yours that they name have changed since.
         executor: `ray` has a Ray cluster do the runs, as many side by side as it has cores, in a folder that its nodes
             share.
         trained: finished runs whose weights those take that are trained alike (`Crew`), where scores are wanted and no
             curves.
 
     Raises:
-        UserError: no such suite, settings in it that do not fit, or an `out` that is no folder.
+        UserError: no such suite, settings in it that do not fit, an `out` that is no folder, or finished runs of other
+            code of yours.
         StoppedError: Ctrl-C or SIGTERM; the runs under way were saved and go on when it is called again.
     """
     asked = Asked(name, seeds, jobs, out, shard)
@@ -96,6 +100,8 @@ def run_suite(
         raise UserError(f"--retries {retries}: must be at least 0")
     folder = asked.folder
     all_jobs = asked.all_jobs()
+    if not mix_code:
+        _check_code(all_jobs)
     missing = [job for job in all_jobs if asked.share.holds(job) and not job.done()]
     if progress:
         say(f"{len(all_jobs)} runs, {sum(job.done() for job in all_jobs)} of them done already, in {folder}")
@@ -116,6 +122,19 @@ def run_suite(
         failed = crew.run(missing)
     with alone(folder / PLACE / "report.claim"):
         return _report(asked, all_jobs, failed)
+
+
+def _check_code(jobs: list[Job]) -> None:
+    other = [job for job in jobs if job.of_other_code()]
+    if other:
+        runs, names = (
+            "run is" if len(other) == 1 else "runs are",
+            ", ".join(sorted(own_modules(other[0].config.table()))),
+        )
+        raise UserError(
+            f"{len(other)} finished {runs} of other code of yours ({names}) than lies there now, such as "
+            f"{other[0].folder}: --out FOLDER begins anew, --mix-code takes them as they are"
+        )
 
 
 def _taking(missing: list[Job], trained: Mapping[str, Path]) -> int:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from qladder.envs.errors import UserError
+from qladder.runners.arrays import DAMAGED
 from qladder.runners.compare import Comparison
 from qladder.runners.groups import Group
+from qladder.runners.likeness import written
 from qladder.runners.reach import Reached
+from qladder.runners.runs import RunSummary
 from qladder.runners.wording import headline, number, sentence, span
 
 
@@ -57,7 +62,7 @@ def markdown(comparison: Comparison, title: str, facts: Sequence[tuple[str, list
 
 
 def spreadsheets(comparison: Comparison, grouped: Sequence[Group], first: Sequence[Reached]) -> dict[str, str]:
-    """CSV by name: `scores`, `pairs`, `overall`, `reached`, `runs` (a row each), `curves` (one for each evaluation)."""
+    """CSV by name: `scores`, `pairs`, `overall`, `reached`, `runs` and their `settings`, `curves`: a row for each."""
     runs = [(group.label, run) for group in grouped for run in group.runs]
     return {
         "scores": _csv(_flat(asdict(s)) for s in comparison.scores),
@@ -93,11 +98,24 @@ def spreadsheets(comparison: Comparison, grouped: Sequence[Group], first: Sequen
             }
             for label, run in runs
         ),
+        "settings": _csv(_settings(run) for _, run in runs),
         "curves": _csv(
             {"agent": label, "env": run.env, "seed": run.seed, **vars(point)}
             for label, run in runs
             for point in run.curve
         ),
+    }
+
+
+def _settings(run: RunSummary) -> dict[str, Any]:
+    """The run's folder, and all settings as they were written down, lists and tables as JSON; none that are damaged."""
+    try:
+        table = written(run.folder)
+    except (UserError, *DAMAGED):
+        table = {}
+    told = {f"{section}.{name}": value for section, fields in table.items() for name, value in fields.items()}
+    return {"folder": str(run.folder)} | {
+        name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in told.items()
     }
 
 
@@ -114,12 +132,12 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
     """With a header, empty where there is nothing; a name that a spreadsheet would reckon with is quoted for it."""
-    text = io.StringIO()
-    writer = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(text, list(row), lineterminator="\n")
-            writer.writeheader()
+    text, table = io.StringIO(), list(rows)
+    columns = dict.fromkeys(name for row in table for name in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    if table:
+        writer.writeheader()
+    for row in table:
         writer.writerow({k: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" and v else v for k, v in row.items()})
     return text.getvalue()
 

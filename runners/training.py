@@ -54,12 +54,12 @@ def train(
     env: str | None = None,
     *,
     settings: Mapping[str, Any] | None = None,
-    config: Path | None = None,
+    config: Path | str | None = None,
     out: Path | str = "runs",
     name: str | None = None,
     resume: bool = False,
     allow_drift: bool = False,
-    trained_in: Path | None = None,
+    trained_in: Path | str | None = None,
     until: int | None = None,
     progress: bool = False,
 ) -> Result:
@@ -84,13 +84,15 @@ def train(
         DivergedError: a loss or a weight is not finite any more; so are they.
         FaultyUpdateError: the agent's update is none, as a dummy batch shows before training.
     """
+    file = None if config is None else Path(config)
     if trained_in is not None:
         if until is not None:
             raise UserError("until, with trained_in: what trains nothing goes nowhere")
-        check_run(trained_in)
-        asked = resolve(agent, env, settings or {}, config or trained_in / "config.toml")
-        return take(trained_in, asked, out, name, resume=resume, allow_drift=allow_drift)
-    resolved = resolve(agent, env, settings or {}, config)
+        source = Path(trained_in)
+        check_run(source)
+        asked = resolve(agent, env, settings or {}, file or source / "config.toml")
+        return take(source, asked, out, name, resume=resume, allow_drift=allow_drift)
+    resolved = resolve(agent, env, settings or {}, file)
     folder = folder_of(resolved, out, name)
     if (folder / "config.toml").exists():
         same_run(folder, resolved, asked=resume)

@@ -75,6 +75,8 @@ def render_table(comparison: Comparison, console: Console) -> None:
     if any(p.verdict == "undecided" for p in comparison.pairs):
         console.print("+N: so many more seeds of each agent would tell in 80 % of cases, if it is as it looks now")
         console.print("without +N: that is not known, or too many\n")
+    for line in comparison.cautions:
+        console.print(f"caution: {line}", markup=False)
     if comparison.failed:
         show("Without a score", "run|reason", [[f.run, f.reason] for f in comparison.failed])
 

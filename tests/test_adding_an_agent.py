@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from qladder.runners import read_metrics
 
 HOUSE = Path(__file__).resolve().parent.parent
 PAGE = (HOUSE / "docs" / "adding-an-agent.md").read_text()
@@ -43,9 +46,9 @@ def test_the_page_adds_an_agent(tmp_path: Path) -> None:
     (file,) = re.findall(r"^`(agents/\w+\.py)`:", PAGE, re.MULTILINE)
     (settings,) = re.findall(r"^`(configs/[\w/.-]+)`:", PAGE, re.MULTILINE)
     (package / settings).parent.mkdir()
-    (package / file).write_text(block("python"))
+    (package / file).write_text(block("python", 1))
     (package / settings).write_text(block("toml"))
-    commands = [line.split()[1:] for line in block("console").splitlines()]
+    commands = [line.split()[1:] for line in block("console", 1).splitlines()]
     assert len(commands) == 4
     agents, difference, one, other = (qladder(*command, cwd=tmp_path) for command in commands)
     assert "mellowmax-q" in agents["agents"]
@@ -59,6 +62,27 @@ def test_the_page_adds_an_agent(tmp_path: Path) -> None:
     assert float(printed.stdout) == pytest.approx(math.log((1 + math.e**3) / 2) / 3)
 
 
-def test_the_page_begins_a_variant_of_dqn(tmp_path: Path) -> None:
-    (tmp_path / "my_module.py").write_text(block("python", 1))
-    assert qladder("diff", "dqn", "my_module:MyDQN", "CartPole-v1", cwd=tmp_path)["fields"] == {}
+def own(number: int) -> list[list[str]]:
+    """The arguments of the commands in a block that begin by naming this folder."""
+    lines = [shlex.split(line) for line in block("console", number).splitlines()]
+    assert {tuple(words[:2]) for words in lines} == {("PYTHONPATH=.", "qladder")}
+    return [words[2:] for words in lines]
+
+
+def test_the_page_has_an_agent_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "my_agents.py").write_text(block("python", 0))
+    train, greedy, compare = own(0)
+    counting, other = qladder(*train, cwd=tmp_path), qladder(*greedy, cwd=tmp_path)
+    assert counting["agent_steps"] == 20_000  # past several looks at its health
+    assert counting["evaluation"]["exact"] > 0.1 > other["evaluation"]["exact"]  # random play has 0.014
+    assert {s["agent"] for s in qladder(*compare, cwd=tmp_path)["scores"]} == {"my_agents:Counting", "greedy"}
+
+
+def test_the_page_has_a_variant_of_rainbow(tmp_path: Path) -> None:
+    (tmp_path / "my_rainbow.py").write_text(block("python", 2))
+    diff, train = own(2)
+    assert list(qladder(*diff, cwd=tmp_path)["fields"]) == ["agent.temperature", "agent.penalty"]
+    run = qladder(*train, cwd=tmp_path)["run"]
+    records = read_metrics(tmp_path / run)
+    assert {"loss/td", "loss/size"} <= {key for record in records for key in record}
+    assert len({record["loss/size"] for record in records if "loss/size" in record}) > 1

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from learning import trained
 
+from qladder.agents.agent import lacking
 from qladder.agents.dqn import DQN
 from qladder.agents.dqn_config import DQNConfig
 from qladder.agents.exploration import Exploration
+from qladder.agents.objective import Objective
 from qladder.agents.optimizers import CentredRMSProp, make_optimizer
 from qladder.agents.td import greedy, of_action
-from qladder.agents.values import Mean, make_values
-from qladder.envs.errors import DivergedError
+from qladder.agents.values import Mean, Target, make_values
+from qladder.envs.errors import DivergedError, UserError
 from qladder.envs.mdp import optimal_values
 from qladder.replay.types import Step
 from qladder.runners.config import Config, resolve
+from qladder.runners.device import set_up_torch, torch_threads
 from qladder.runners.evaluation import truth
 from qladder.runners.loading import make_agent, make_environment
 
@@ -408,3 +412,84 @@ def test_the_same_state_goes_on_the_same_way() -> None:
     other.learn(5)
     one, two = agent.state_dict()["online"], other.state_dict()["online"]
     assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+class Newest(Objective):
+    """Targets by the online network."""
+
+    @torch.no_grad()
+    def target(
+        self, obs: torch.Tensor, next_obs: torch.Tensor, action: Any, reward: torch.Tensor, discount: torch.Tensor
+    ) -> Target:
+        q = self.q(self._online, next_obs)
+        return self._values.target(q[..., None], greedy(q), reward, discount)
+
+
+class NewestDQN(DQN):
+    objective = Newest
+
+
+def test_another_objectives_targets_are_those_of_the_latest_weights() -> None:
+    config = resolve("dqn", "CartPole-v1", {"agent": {"hidden": [8], "learning_rate": 0.1}, "run": {"steps": 100}})
+    env = make_environment(config, True)
+    env.close()
+    many, single = (NewestDQN(config.agent, env.spec, seed=0, device="cpu", replay=config.replay) for _ in range(2))
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        obs, next_obs = rng.normal(size=(2, 1, 4)).astype(np.float32)
+        step = Step(obs, rng.integers(2, size=1), np.ones(1), np.ones(1), np.zeros(1, np.bool_), next_obs)
+        many.observe(step)
+        single.observe(step)
+    many.learn(4)
+    for _ in range(4):
+        single.learn(1)
+    for one, other in zip(many._online.parameters(), single._online.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@dataclass(frozen=True)
+class Loose:
+    """No agent's settings: nothing says what its replay is."""
+
+
+class NoAgent:
+    Config = Loose
+    batched = 1
+
+    def act(self, obs: Any, first: Any, explore: bool) -> Any: ...
+
+
+def test_what_a_class_lacks_to_be_an_agent_is_named() -> None:
+    assert lacking(DQN) == []
+    missing = ["observe", "learn", "health", "state_dict", "load_state_dict", "batched (True or False)"]
+    with pytest.raises(UserError, match=rf"{__name__}:NoAgent': it lacks {re.escape(', '.join(missing))}, Config.repl"):
+        resolve(f"{__name__}:NoAgent", "CartPole-v1", {})
+    with pytest.raises(UserError, match=r"Config .a frozen dataclass"):
+        resolve("rich.console:Console", "CartPole-v1", {})
+
+
+@dataclass(frozen=True)
+class TorchConfig:
+    replay: ClassVar[None] = None
+    uses_torch: ClassVar[bool] = True
+
+
+class OnTorch(NoAgent):
+    Config = TorchConfig
+    batched = True
+
+    def observe(self, step: Any) -> None: ...
+    def learn(self, k: int) -> Any: ...
+    def health(self) -> Any: ...
+    def state_dict(self) -> Any: ...
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+def test_an_agent_that_computes_with_torch_gets_threads() -> None:
+    before = torch.get_num_threads()
+    try:
+        config = resolve(f"{__name__}:OnTorch", "CartPole-v1", {"run": {"threads": 3}})
+        assert (set_up_torch(config), torch_threads(config)) == ("cpu", 3)
+        assert torch_threads(resolve("q-learning", "CartPole-v1", {"run": {"threads": 3}})) == 1
+    finally:
+        torch.set_num_threads(before)

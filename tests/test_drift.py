@@ -128,3 +128,14 @@ def test_code_that_has_changed_is_named_before_what_its_checkpoint_lacks(tmp_pat
     path.write_text(json.dumps({**manifest, "code": "earlier"}), encoding="utf-8")
     with pytest.raises(UserError, match="code was earlier"):
         go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
+
+
+def test_a_run_without_a_checkpoint_begins_afresh_whatever_has_changed(tmp_path: Path) -> None:
+    settings = {"run": {"steps": 500, "checkpoint_every": 150, "eval_episodes": 1}}
+    with pytest.raises(Killed):
+        go(tmp_path, "q-learning", "CliffWalking-v1", settings, kill_at=100)
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**manifest, "code": "earlier"}), encoding="utf-8")
+    assert go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True)["agent_steps"] == 500
+    assert json.loads(path.read_text(encoding="utf-8"))["code"] == manifest["code"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,10 @@ from qladder.envs.mdp import epsilon_greedy, optimal_values, policy_return
 from qladder.envs.protocol import Evaluation
 from qladder.envs.seeding import generator, integer
 from qladder.envs.spec import ResumableEnv
-from qladder.runners import train
+from qladder.runners import compare, find_runs, read_metrics, train
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import Policy, evaluation_environment, exact_return, play, truth
+from qladder.runners.likeness import own_modules
 from qladder.runners.loading import load_run, make_agent, make_environment
 from qladder.runners.watch import camera_of
 
@@ -176,6 +178,41 @@ def test_wrappers_of_evaluations_alone_change_no_training(tmp_path: Path) -> Non
     assert taken["evaluation"]["returns"] == other["evaluation"]["returns"]
 
 
+def bold(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """Half a goal for every step to the right or down."""
+    return Shaped(env)
+
+
+class Shaped(gymnasium.Wrapper[Any, Any, Any, Any]):
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return obs, float(reward) + 0.5 * (action in (1, 2)), terminated, truncated, info
+
+
+def test_wrappers_of_training_alone_change_no_score(tmp_path: Path) -> None:
+    """And make no other environment, so that an agent with and without them are compared."""
+    wrapper = f"{__name__}:bold"
+    for name, asked in (("plain", {}), ("shaped", {"train_wrappers": [wrapper]})):
+        settings = {"run": {"steps": 3_000, "label": name}, "env": asked}
+        train("q-learning", "FrozenLake-v1", settings=settings, out=tmp_path, name=name)
+    runs = {run.folder.name: run for run in find_runs([tmp_path]).runs}
+    assert runs["plain"].variant == runs["shaped"].variant == ""
+    returns = {
+        name: [r["train/episode_return"] for r in read_metrics(run.folder) if "train/episode_return" in r]
+        for name, run in runs.items()
+    }
+    assert max(returns["plain"]) <= 1 < min(returns["shaped"])
+    assert {value for run in runs.values() if run.evaluation for value in run.evaluation.returns} <= {0.0, 1.0}
+    tables = [str(load_run(run.folder)[1].agent.state_dict()) for run in runs.values()]
+    assert tables[0] != tables[1]
+    told = compare(list(runs.values()))
+    assert [(pair.a, pair.b, pair.env) for pair in told.pairs] == [("plain", "shaped", "FrozenLake-v1")]
+    table = tomllib.loads((runs["shaped"].folder / "config.toml").read_text())
+    assert own_modules(table) == own_modules(table, training=True) == {__name__}
+    with pytest.raises(UserError, match=r"env.train_wrappers: by protocol cleanrl the score is that of the training"):
+        resolve("dqn", "CartPole-v1", {"env": {"train_wrappers": [wrapper], "protocol": "cleanrl"}})
+
+
 def test_a_game_is_evaluated_under_a_moved_camera() -> None:
     config = resolve("random", "ALE/Pong-v5", {"env": {"eval_wrappers": ["qladder.envs.shifted:shift_2"]}})
     shifted = evaluation_environment(config, True, 0, "some", 2)
@@ -217,3 +254,6 @@ def test_an_evaluation_of_other_observations_is_refused_before_the_run(tmp_path:
     stacked = {"env": {"eval_wrappers": ["qladder.envs.stacked:stack_2"]}}
     with pytest.raises(UserError, match=r"env.eval_wrappers = .'qladder.envs.stacked:stack_2'.: what is trained has"):
         train("dqn", "CartPole-v1", settings=stacked, out=tmp_path)
+    trained = {"env": {"train_wrappers": ["qladder.envs.stacked:stack_2"]}}
+    with pytest.raises(UserError, match=r"env.train_wrappers = .'qladder.envs.stacked:stack_2'.: what is trained has"):
+        train("dqn", "CartPole-v1", settings=trained, out=tmp_path)

@@ -338,3 +338,28 @@ def test_suites_that_do_not_fit(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(text)
     with pytest.raises(UserError, match=said):
         load_suite(str(tmp_path / "s.toml"))
+
+
+def test_runs_of_other_code_of_ones_own_are_not_taken_for_done(place: Path) -> None:
+    task = '[[task]]\nagent = "{}"\nenv = "outside:Corridor-v0"\nsteps = 90\n'
+    text = 'summary = ""\nseeds = {}\n' + task.format("outside:Right") + task.format("random")
+    (place / "s.toml").write_text(text.format(1))
+    given = ("suite", "s.toml", "--out", "o", "--json")
+    first = qladder(*given, cwd=place)
+    assert (first.returncode, json.loads(first.stdout)["cautions"]) == (0, []), first.stderr
+    assert qladder(*given, cwd=place).returncode == 0
+    (place / "outside.py").write_text(OUTSIDE.replace("return 1, None", "return 0, None"))
+    (place / "s.toml").write_text(text.format(2))
+    refused = qladder(*given, cwd=place)
+    assert refused.returncode == 2
+    assert "2 finished runs are of other code of yours (outside) than lies there now, such as o/" in refused.stderr
+    mixed = qladder(*given, "--mix-code", cwd=place)
+    told = json.loads(mixed.stdout)
+    assert mixed.returncode == 0, mixed.stderr
+    assert {s["seeds"] for s in told["scores"]} == {2}
+    assert [line.split(" is of different code")[0] for line in told["cautions"]] == [
+        f"{agent} on outside:Corridor-v0" for agent in ("outside:Right", "random")
+    ]
+    assert told["cautions"][0].endswith("seeds 0, of other code 1")
+    page = (place / "o" / "report.html").read_text()
+    assert "Caution: outside:Right on outside:Corridor-v0 is of different code" in page
