@@ -428,8 +428,11 @@ class Newest(Objective):
 class NewestDQN(DQN):
     objective = Newest
 
+    def explore(self, obs: Any, first: Any) -> Any:
+        return np.full(len(obs), 1)
 
-def test_another_objectives_targets_are_those_of_the_latest_weights() -> None:
+
+def test_another_objectives_targets_are_those_of_the_latest_weights_and_another_exploration_is_asked() -> None:
     config = resolve("dqn", "CartPole-v1", {"agent": {"hidden": [8], "learning_rate": 0.1}, "run": {"steps": 100}})
     env = make_environment(config, True)
     env.close()
@@ -440,6 +443,7 @@ def test_another_objectives_targets_are_those_of_the_latest_weights() -> None:
         step = Step(obs, rng.integers(2, size=1), np.ones(1), np.ones(1), np.zeros(1, np.bool_), next_obs)
         many.observe(step)
         single.observe(step)
+    assert many.act(np.zeros((300, 4), np.float32), np.ones(300, np.bool_), True)[0].tolist() == [1] * 300
     many.learn(4)
     for _ in range(4):
         single.learn(1)
