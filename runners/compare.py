@@ -15,7 +15,7 @@ from qladder.runners.curves import Over, areas
 from qladder.runners.groups import Group, groups, mixed_code, scored
 from qladder.runners.overall import overall, probability_of_improvement, profile
 from qladder.runners.runs import LeftOut, RunSummary
-from qladder.runners.scales import scale
+from qladder.runners.scales import Scales, scale
 from qladder.runners.stats import FEW, Floats, Interval, iqm, iqm_rows, mean_interval
 
 Metric = Literal["score", "area"]
@@ -143,6 +143,7 @@ def compare(
     delta: float = 0.0,
     metric: Metric = "score",
     over: Over = "agent_steps",
+    scales: Scales | None = None,
 ) -> Comparison:
     """Scores per agent and environment, and every two agents of an environment against each other.
 
@@ -150,7 +151,7 @@ def compare(
     clock, as far as every run of the environment went, which tells who learns fast where all learn in the end.
     Agents that were run with the same seeds are compared seed by seed. Each interval is a 95 % interval over seeds by
     itself; verdicts are corrected for the number of pairs (Holm 1979). Differences of less than `delta`, in returns, do
-    not matter.
+    not matter. Over environments that have a scale, shipped or in `scales`, agents are compared together too.
 
     Raises:
         UserError: an environment's runs were made under different protocols and `mix_protocols` is False, two runs
@@ -168,20 +169,20 @@ def compare(
     failed = [Failed(str(r.folder), r.agent, r.env, r.seed, _why(r)) for r in runs if not scored(r)]
     failed += [Failed(str(folder), None, None, None, reason) for folder, reason in left_out]
     scores = [_score(group, some, metric) for group, some in zip(grouped, values, strict=True)]
-    together = _overall([(g.label, g.env, some) for g, some in zip(grouped, values, strict=True)])
+    together = _overall([(g.label, g.env, some) for g, some in zip(grouped, values, strict=True)], scales)
     measured = metric if metric == "score" else f"area over {over}"
     mixed = [told for group in grouped if (told := mixed_code(group)) is not None]
     return Comparison(scores, pairs, failed, together, delta, measured, mixed)
 
 
-def _overall(found: Sequence[tuple[str, str, list[float]]]) -> list[Overall]:
+def _overall(found: Sequence[tuple[str, str, list[float]]], scales: Scales | None) -> list[Overall]:
     """Over environments that have a scale, and agents that were run on all of them, two at least of each.
 
     Where not every agent was run everywhere, those are taken that make the largest table.
     """
     table: dict[str, dict[str, Floats]] = {}
     for label, env, values in found:
-        if (known := scale(env)) is not None:
+        if (known := scale(env, scales)) is not None:
             table.setdefault(label, {})[env] = known.normalised(np.array(values, dtype=np.float64))
     shared = {tuple(sorted(one.keys() & other.keys())) for one in table.values() for other in table.values()}
     wholes = [

@@ -23,7 +23,7 @@ from qladder.runners.progress import duration
 from qladder.runners.reach import Reached, reached
 from qladder.runners.references import Reference, find_references
 from qladder.runners.runs import LeftOut, RunSummary
-from qladder.runners.scales import scale
+from qladder.runners.scales import Scales, scale
 from qladder.runners.settings import read_toml
 from qladder.runners.summaries import markdown, spreadsheets
 from qladder.runners.wording import headline, number, sentence, span
@@ -44,26 +44,27 @@ def write_report(
     comparison: Comparison | None = None,
     references: Sequence[str] = (),
     marks: Mapping[str, float] | None = None,
+    scales: Scales | None = None,
     gifs: bool = False,
 ) -> Path:
     """Writes the page to `out`, or to `report.html` in it where `out` is not an `.html` file; returns its path.
 
     Beside it, in a folder of the page's name and `-data`, the same as `summary.md`, `results.json`, `curves.svg` and as
-    CSV: `scores`, `pairs`, `overall`, `runs`, `curves`.
+    CSV: `scores`, `pairs`, `overall`, `reached`, `runs`, `settings`, `curves`.
 
     `comparison` is what `compare` says of these runs, where it is known already; `references` are laid over them (see
     `find_references`). `marks` are returns by environment, when they are first reached is told; where an environment is
-    not among them, what counts as solved, or as a human. With `gifs` each agent is recorded for an episode: the run in
-    the middle of its seeds by score.
+    not among them, what counts as solved (by `scales` first), or as a human. With `gifs` each agent is recorded for an
+    episode: the run in the middle of its seeds by score.
 
     Raises:
         UserError: protocols that do not compare (see `compare`), or a place that cannot be written to.
     """
-    comparison = comparison or compare(runs, left_out, mix_protocols=mix_protocols)
+    comparison = comparison or compare(runs, left_out, mix_protocols=mix_protocols, scales=scales)
     grouped = groups(runs, mix_protocols=mix_protocols)
     published = find_references(references, list(dict.fromkeys(group.env for group in grouped)))
     styles = colours(grouped, published)
-    known = {group.env: one.mark for group in grouped if (one := scale(group.env)) is not None}
+    known = {group.env: one.mark for group in grouped if (one := scale(group.env, scales)) is not None}
     first = reached(grouped, {**known, **(marks or {})})
     scored = [run for g in grouped for run in g.runs]
     html = page(

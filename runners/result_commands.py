@@ -73,6 +73,7 @@ def compare(
     over: Literal["agent_steps", "frames", "updates", "seconds", "cpu_seconds"] = "agent_steps",
     delta: float = 0.0,
     mix_protocols: bool = False,
+    scales: Path | None = None,
     json: Json = False,
 ) -> None:
     """Which agent is better, by how much, how sure; from run folders, never trains.
@@ -83,18 +84,23 @@ def compare(
         over: The clock of the area; seconds, by the wall or of the CPU, are those of training alone.
         delta: The smallest difference of returns that matters; agents that differ by less are equivalent.
         mix_protocols: Compare runs of different protocols, labelled.
+        scales: A TOML file whose table [scales] has, of environments that qladder does not know, the returns of random
+            play and of a solved task, to compare over several.
     """
     from rich.console import Console
 
     from qladder.runners.compare import compare as job
     from qladder.runners.runs import find_runs
+    from qladder.runners.scales import read_scales
     from qladder.runners.wording import render_table
 
     _some(runs, "compare RUN RUN")
     _check_delta(delta)
     if over != "agent_steps" and metric != "area":
         raise UserError(f"--over {over}: scores are compared over no clock; it goes with --metric area")
-    comparison = job(*find_runs(runs), mix_protocols=mix_protocols, delta=delta, metric=metric, over=over)
+    own = None if scales is None else read_scales(scales)
+    found = find_runs(runs)
+    comparison = job(*found, mix_protocols=mix_protocols, delta=delta, metric=metric, over=over, scales=own)
     if json:
         print_json({"out": None, **comparison.to_json()})
     else:
@@ -108,6 +114,7 @@ def report(
     out: Path | None = None,
     delta: float = 0.0,
     mix_protocols: bool = False,
+    scales: Path | None = None,
     reference: UseAppendAction[list[str]] = [],  # noqa: B006
     mark: float | None = None,
     gifs: bool = False,
@@ -122,6 +129,7 @@ def report(
         out: Folder or .html file of the report; by default the first folder.
         delta: The smallest difference of returns that matters; agents that differ by less are equivalent.
         mix_protocols: Show runs of different protocols together, labelled.
+        scales: As for compare.
         reference: Published figures to lay over: TABLE or TABLE:AGENT (qladder list references), or a file: Dopamine's
             JSON, DQN Zoo's CSV, monitor.csv, an event file; ENV=FILE where it does not tell its environment.
         gifs: Record an episode of each agent into the page.
@@ -130,13 +138,15 @@ def report(
     from qladder.runners.compare import compare as job
     from qladder.runners.report import write_report
     from qladder.runners.runs import find_runs
+    from qladder.runners.scales import read_scales
 
     _some(folders, "report DIR")
     if mark is not None and not abs(mark) < float("inf"):
         raise UserError(f"--mark {mark:g}: must be a finite number")
     runs, left_out = find_runs(folders)
     _check_delta(delta)
-    comparison = job(runs, left_out, mix_protocols=mix_protocols, delta=delta)
+    own = None if scales is None else read_scales(scales)
+    comparison = job(runs, left_out, mix_protocols=mix_protocols, delta=delta, scales=own)
     path = write_report(
         runs,
         out or folders[0],
@@ -145,6 +155,7 @@ def report(
         comparison=comparison,
         references=reference,
         gifs=gifs,
+        scales=own,
         marks=None if mark is None else {run.env: mark for run in runs},
     )
     if json:

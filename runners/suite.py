@@ -127,10 +127,8 @@ def run_suite(
 def _check_code(jobs: list[Job]) -> None:
     other = [job for job in jobs if job.of_other_code()]
     if other:
-        runs, names = (
-            "run is" if len(other) == 1 else "runs are",
-            ", ".join(sorted(own_modules(other[0].config.table()))),
-        )
+        runs = "run is" if len(other) == 1 else "runs are"
+        names = ", ".join(sorted(own_modules(other[0].config.table())))
         raise UserError(
             f"{len(other)} finished {runs} of other code of yours ({names}) than lies there now, such as "
             f"{other[0].folder}: --out FOLDER begins anew, --mix-code takes them as they are"
@@ -149,14 +147,17 @@ def _report(asked: Asked, all_jobs: list[Job], failed: dict[Path, str]) -> Suite
     suite, folder, name = asked.suite, asked.folder, asked.name
     finished = [job for job in all_jobs if job.done()]
     found = find_runs([job.folder for job in finished]) if finished else None
-    comparison = compare(*found, delta=suite.delta) if found else compare([])
+    comparison = compare(*found, delta=suite.delta, scales=suite.own_scales) if found else compare([])
     title = f"qladder suite {Path(name).stem}"
     marks = {
         env_name(job.config.env.id, job.config.env.variant): job.task.at_least
         for job in all_jobs
         if job.task.at_least is not None
     }
-    report = write_report(found.runs, folder, title, comparison=comparison, marks=marks) if found else None
+    report = None
+    if found:
+        own = suite.own_scales
+        report = write_report(found.runs, folder, title, comparison=comparison, marks=marks, scales=own)
     passed = _passed(suite, all_jobs, {run.folder: run for run in found.runs} if found else {})
     if found:
         if any(run.curve for run in found.runs if scored(run)):

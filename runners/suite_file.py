@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, MinLen
 
 from qladder.envs.errors import UserError, nearest
 from qladder.runners.config import CONFIGS
+from qladder.runners.scales import Scale, own_scales
 from qladder.runners.settings import Table, build, merge, read_toml
 
 
@@ -67,6 +68,12 @@ class Suite:
     first_seed: Annotated[int, Ge(0)] = 0
     delta: Annotated[float, Ge(0)] = 0.0
     """The smallest difference of returns that matters."""
+    scales: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By environment the returns of random play and of a solved task, where qladder does not know them."""
+
+    @property
+    def own_scales(self) -> dict[str, Scale]:
+        return own_scales(self.scales, "scales")
 
 
 def load_suite(name: str) -> Suite:
@@ -93,7 +100,9 @@ def load_suite(name: str) -> Suite:
         if set_elsewhere := {"seed", "label", "steps", "episodes"} & trial.settings.get("run", {}).keys():
             raise UserError(f"{path.name} trial '{trial.label}': run.{min(set_elsewhere)} is the suite's own")
     tasks = [_tried(task, trial) for task in tasks for trial in trials] if trials else tasks
-    return build(Suite, {**table, "tasks": tasks}, path.name)
+    suite: Suite = build(Suite, {**table, "tasks": tasks}, path.name)
+    own_scales(suite.scales, f"{path.name} scales")
+    return suite
 
 
 def _tables(table: Table, name: str, path: Path) -> list[Table]:

@@ -18,8 +18,10 @@ from qladder.runners.compare import Comparison, compare
 from qladder.runners.config import resolve
 from qladder.runners.run_folder import write_config
 from qladder.runners.runs import find_runs, read_metrics, read_run
-from qladder.runners.scales import scale
+from qladder.runners.scales import read_scales, scale
 from qladder.runners.settings import Table
+from qladder.runners.suite import run_suite
+from qladder.runners.suite_file import load_suite
 from qladder.runners.wording import number, render_table, sentence, span
 
 
@@ -203,7 +205,7 @@ def test_json_is_plain(tmp_path: Path) -> None:
     write_seeds(tmp_path, "b", "X", [2.0, 3.0])
     write_run(tmp_path, "c", "X", 0, 0, exit_reason="interrupted", agent_steps=500)
     data = json.loads(json.dumps(compared(tmp_path).to_json(), allow_nan=False))
-    assert set(data) == {"metric", "delta", "marks", "scores", "pairs", "overall", "failed"}
+    assert set(data) == {"metric", "delta", "marks", "cautions", "scores", "pairs", "overall", "failed"}
     assert (data["metric"], data["delta"], len(data["marks"])) == ("score", 0, 61)
     assert {"agent", "env", "mean", "iqm", "interval", "seeds", "protocol"} <= set(data["scores"][0])
     assert data["scores"][0]["interval"] == [None, None]
@@ -473,3 +475,42 @@ def test_scales() -> None:
     assert (frozen.kind, frozen.normalised(frozen.random)) == ("solved", 0)
     assert scale("FrozenLake-v1 (map_name=8x8)") is None
     assert scale("ALE/Casino-v5") is None
+
+
+def test_scales_of_ones_own_put_environments_together(tmp_path: Path) -> None:
+    for env, low, high in (("mine:A-v0", 10.0, 20.0), ("mine:B-v0", -1.0, 1.0)):
+        for agent, levels in (("good", [0.9, 1.0, 1.1]), ("bad", [0.0, 0.2, 0.4])):
+            write_seeds(tmp_path, agent, env, [low + x * (high - low) for x in levels])
+    assert compared(tmp_path).overall == []
+    file = tmp_path / "scales.toml"
+    file.write_text('[scales]\n"mine:A-v0" = [10, 20]\n"mine:B-v0" = [-1.0, 1]\n')
+    good, bad = compare(*find_runs([tmp_path]), scales=read_scales(file)).overall
+    assert (good.agent, good.envs) == ("good", ["mine:A-v0", "mine:B-v0"])
+    assert (good.iqm, bad.iqm) == pytest.approx((1.0, 0.2))
+    for bad_table in (
+        "[other]\n",
+        "[scales]\nx = [1, 1]\n",
+        "[scales]\nx = [1]\n",
+        '[scales]\nx = "ab"\n',
+        "scales = 3\n",
+        "[scales]\nx = [0, inf]\n",
+        "[scales]\nx = [false, 1]\n",
+    ):
+        file.write_text(bad_table)
+        with pytest.raises(UserError, match="scales"):
+            read_scales(file)
+
+
+def test_a_suite_has_scales_of_its_own(tmp_path: Path) -> None:
+    task = '[[task]]\nagent = ["random", "q-learning"]\nenv = ["FrozenLake-v1", "FrozenLake8x8-v1"]\nsteps = 60\n'
+    kwargs = "settings.env.kwargs.is_slippery = false\n"
+    scales = "[scales]\n" + "".join(
+        f'"{env} (is_slippery=False)" = [0.0, 1.0]\n' for env in ("FrozenLake-v1", "FrozenLake8x8-v1")
+    )
+    (tmp_path / "s.toml").write_text(f'summary = ""\nseeds = 2\n{task}{kwargs}{scales}')
+    told = run_suite(str(tmp_path / "s.toml"), out=str(tmp_path / "o"))
+    names = {score.env for score in told.comparison.scores}
+    assert {row.agent for row in told.comparison.overall} == {"random", "q-learning"}, names
+    (tmp_path / "s.toml").write_text(f'summary = ""\nseeds = 2\n{task}[scales]\nx = [2, 1]\n')
+    with pytest.raises(UserError, match=r"s.toml scales 'x' = .2.0, 1.0.: must be"):
+        load_suite(str(tmp_path / "s.toml"))
