@@ -27,6 +27,8 @@ def claims(
     seeds: int | None = None,
     jobs: int | None = None,
     out: Path | None = None,
+    retries: int = 0,
+    executor: Literal["local", "ray"] = "local",
     mix_code: bool = False,
     json: Json = False,
 ) -> None:
@@ -38,6 +40,8 @@ def claims(
         seeds: How many seeds; by default the claim's, with fewer of which there is no verdict.
         jobs: Runs side by side; by default one per core.
         out: Folder of the runs and the report; by default runs/claims.
+        retries: How often a run that fails is continued from its last checkpoint.
+        executor: local: processes on this machine; ray: a Ray cluster (docs/suites.md), with a folder in common.
         mix_code: Take finished runs as they are though modules of yours that they name have changed since.
     """
     from qladder.runners.claim_file import claim_names, load_claim
@@ -64,10 +68,11 @@ def claims(
     for one in names:
         load_claim(one)  # what does not hold together is told before anything runs
     failed: list[str] = []
+    how: dict[str, Any] = {"seeds": seeds, "jobs": jobs, "retries": retries, "executor": executor, "mix_code": mix_code}
     if action == "run":
         try:
             for one in names:
-                failed += _run(one, one_of_all, out=out, seeds=seeds, jobs=jobs, mix_code=mix_code)
+                failed += _run(one, one_of_all, out=out, **how)
         except StoppedError as stopped:
             print(f"{stopped}: the runs under way are saved; the same command goes on", file=sys.stderr)
             sys.exit(STATUS[str(stopped)])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qladder.envs.errors import UserError
 from qladder.runners.arrays import DAMAGED
@@ -88,10 +88,12 @@ def run_claim(
     out: Path = OUT,
     seeds: int | None = None,
     jobs: int | None = None,
+    retries: int = 0,
+    executor: Literal["local", "ray"] = "local",
     mix_code: bool = False,
     progress: bool = False,
 ) -> list[str]:
-    """Tunes and runs what is missing of a claim; what failed, in words.
+    """Tunes and runs what is missing of a claim, as `run_suite` does; what failed, in words.
 
     Raises:
         UserError: no such claim, one that does not hold together, too few `seeds`, or finished runs of other code of
@@ -105,7 +107,7 @@ def run_claim(
     trials = [task for _, _, task in claim.tuning_tasks() if task.label not in lost]
     _check_curves(claim)
     failed: list[str] = []
-    run = partial(run_suite, jobs=jobs, mix_code=mix_code, progress=progress)
+    run = partial(run_suite, jobs=jobs, retries=retries, executor=executor, mix_code=mix_code, progress=progress)
     if trials:
         if progress:
             say(f"{claim.name}: {len(trials)} trials with {claim.tuning_seeds} seeds")

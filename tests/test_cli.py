@@ -65,6 +65,7 @@ TRAIN = ("train", "q-learning", "FrozenLake-v1")
         (("train", "dqn", "Pendulum-v1"), ["dqn cannot play Pendulum-v1", "finite"]),
         (("train", "q-learning", "ALE/Pong-v5"), ["q-learning cannot play", "dqn can"]),
         (("train", "outside:Nobody", "CartPole-v1"), ["outside:Nobody"]),
+        (("claims", "run", "sorting", "--retries", "-1"), ["--retries -1: must be at least 0"]),
         (("train", "dqn", "no_such_package:X-v0"), ["no_such_package"]),
         (("evaluate", "empty"), ["empty", "not a run folder"]),
         (("compare", "empty"), ["empty"]),
