@@ -48,7 +48,9 @@ def claims(
     from qladder.runners.claim_report import write_claims
     from qladder.runners.claims import OUT, cards, list_claims, write_last
     from qladder.runners.crew import alone
+    from qladder.runners.suite import check_retries
 
+    check_retries(retries)
     out = OUT if out is None else out
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds {seeds}: must be at least 1")

@@ -96,8 +96,7 @@ def run_suite(
         StoppedError: Ctrl-C or SIGTERM; the runs under way were saved and go on when it is called again.
     """
     asked = Asked(name, seeds, jobs, out, shard)
-    if retries < 0:
-        raise UserError(f"--retries {retries}: must be at least 0")
+    check_retries(retries)
     folder = asked.folder
     all_jobs = asked.all_jobs()
     if not mix_code:
@@ -122,6 +121,12 @@ def run_suite(
         failed = crew.run(missing)
     with alone(folder / PLACE / "report.claim"):
         return _report(asked, all_jobs, failed)
+
+
+def check_retries(retries: int) -> None:
+    """UserError where they are less than none."""
+    if retries < 0:
+        raise UserError(f"--retries {retries}: must be at least 0")
 
 
 def _check_code(jobs: list[Job]) -> None:
