@@ -20,7 +20,7 @@ from qladder.agents.agent import lacking
 from qladder.agents.dqn import DQN
 from qladder.agents.dqn_config import DQNConfig
 from qladder.agents.exploration import Exploration
-from qladder.agents.objective import Objective
+from qladder.agents.objective import Learned, Objective
 from qladder.agents.optimizers import CentredRMSProp, make_optimizer
 from qladder.agents.td import greedy, of_action
 from qladder.agents.values import Mean, Target, make_values
@@ -424,6 +424,10 @@ class Newest(Objective):
         q = self.q(self._online, next_obs)
         return self._values.target(q[..., None], greedy(q), reward, discount)
 
+    def loss(self, *batch: Any) -> Learned:
+        learned = super().loss(*batch)
+        return learned._replace(more={"q/first": learned.q.detach()[:, 0].mean()})
+
 
 class NewestDQN(DQN):
     objective = Newest
@@ -445,9 +449,10 @@ def test_another_objectives_targets_are_those_of_the_latest_weights_and_another_
         single.observe(step)
     new = np.zeros((1, 4), np.float32), np.ones(1, np.bool_)
     assert [many.act(*new, True)[0].tolist() for _ in range(20)] == [[1]] * 20
-    many.learn(4)
+    told = many.learn(4)
     for _ in range(4):
-        single.learn(1)
+        assert {"loss/td", "q/first"} <= single.learn(1).keys()
+    assert told["q/first"] != told["q/mean"]
     for one, other in zip(many._online.parameters(), single._online.parameters(), strict=True):
         assert torch.equal(one, other)
 
