@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from qladder.agents.graph import ROWS, GraphedUpdates, GraphOfArray
 from qladder.agents.health import BATCH, errors, gradient_norm, hidden_layers, largest
 from qladder.agents.learner import choose_learner
 from qladder.agents.networks import q_network
-from qladder.agents.objective import Learned, Objective
+from qladder.agents.objective import Learned, Objective, Transitions
 from qladder.agents.optimizers import load_optimizer_state, make_optimizer, optimizer_state
 from qladder.agents.probe import dummy_batch, probe
 from qladder.agents.schedules import Clocks
@@ -29,7 +29,6 @@ from qladder.envs.seeding import generator, integer
 from qladder.replay.frames import FrameReplay, ReplayConfig
 from qladder.replay.types import Batch
 
-FIELDS = ("obs", "next_obs", "action", "reward", "discount", "weight")  # of a batch
 SEEN = 1_000  # observations whose mean is the mean image
 NOISES = 8  # draws, to see how often noise explores
 TOGETHER = 4  # updates whose targets are computed at once; more would not fit into a CPU's caches
@@ -124,7 +123,7 @@ class DQN:
 
         def see(some: Batch) -> Learned:
             self._draws.set_state(draws)
-            return self._objective(*self._tensors(some))
+            return self._objective(self._tensors(some))
 
         probe(see, self._online, self._target, batch, others)
         self._draws.set_state(draws)
@@ -133,16 +132,16 @@ class DQN:
         if not self._updates or len(self._replay) < self._enough:
             return {}
         batch, draws = self._replay.peek(BATCH), self._draws.get_state()
-        told = self._tensors(batch)
-        obs, reward = told[0], told[3]
+        transitions = self._tensors(batch)
+        obs = transitions.obs
         with self._online.exact(), self._target.exact():
-            learned = self._objective(*told)
+            learned = self._objective(transitions)
             check_finite(learned.loss, self._updates, learned.ranges)
             with torch.no_grad():
                 q, target_q = self._objective.q(self._online, obs), self._objective.q(self._target, obs)
             signs = {
                 **errors(learned.td.detach()),
-                **largest(q, reward),
+                **largest(q, transitions.reward),
                 **hidden_layers(self._online, self._online.head.advantage, partial(self._online, obs, self._median)),
                 "health/gradient_norm": gradient_norm(learned.loss, self._online.parameters()),
                 "health/target_drift": (q - target_q).abs().mean(),
@@ -238,14 +237,14 @@ class DQN:
             self._online.resample(self._draws)
             self._target.resample(self._draws)
         batch = self._replay.sample(updates * self._batch_size, self._config.importance(self.clocks))
-        obs, next_obs, action, reward, discount, weight = self._tensors(batch)
-        target, overflow = self._objective.target(obs, next_obs, action, reward, discount)
+        transitions = self._tensors(batch)
+        target, overflow = self._objective.target(transitions)
         if self._config.noisy and self._config.double:  # apart from that of the choice (Fortunato et al. 2018)
             self._online.resample(self._draws)
         for start in range(0, len(target), self._batch_size):
             rows = slice(start, start + self._batch_size)
-            taken = partial(self._fit, obs[rows], action[rows], reward[rows], weight[rows], target[rows], overflow)
-            learned = self._update(taken)
+            some = Transitions(*(tensor[rows] for tensor in transitions))
+            learned = self._update(partial(self._fit, some, target[rows], overflow))
         if self._replay.prioritized:
             self._replay.update(batch.index, learned.priority.detach().cpu().numpy())
         return learned
@@ -268,17 +267,13 @@ class DQN:
             self._target.refresh()
         return learned
 
-    def _improve(
-        self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
-    ) -> Learned:
-        """An update of transitions `[B]`."""
-        target, overflow = self._objective.target(obs, next_obs, action, reward, discount)
-        return self._fit(obs, action, reward, weight, target, overflow)
+    def _improve(self, batch: Transitions) -> Learned:
+        """An update, targets and all."""
+        return self._fit(batch, *self._objective.target(batch))
 
-    def _fit(
-        self, obs: Tensor, action: Tensor, reward: Tensor, weight: Tensor, target: Tensor, overflow: Tensor | None
-    ) -> Learned:
-        learned = self._objective.loss(obs, action, reward, weight, target, overflow)
+    def _fit(self, batch: Transitions, target: Tensor, overflow: Tensor | None) -> Learned:
+        """An update towards these targets."""
+        learned = self._objective.loss(batch, target, overflow)
         gradient_step(learned.loss, self._online.parameters(), self._optimizer, self._config.max_grad_norm)
         self._online.refresh()
         return learned.detached()
@@ -297,8 +292,8 @@ class DQN:
             self._graphed = GraphedUpdates(self._improve, self._replay.store, params, self._optimizer, self._device)
         self._graphed_best = GraphOfArray(self._best, self._device)
 
-    def _tensors(self, batch: Batch) -> Sequence[Tensor]:
-        return [self._tensor(getattr(batch, name)) for name in FIELDS]
+    def _tensors(self, batch: Batch) -> Transitions:
+        return Transitions(*(self._tensor(getattr(batch, name)) for name in Transitions._fields))
 
     def _tensor(self, array: Any) -> Tensor:
         return torch.as_tensor(array, device=self._device)

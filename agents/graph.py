@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qladder.agents.objective import Transitions
 from qladder.replay.store import Store
 from qladder.replay.types import Picks
 
@@ -101,12 +102,12 @@ class Feed:
         """Starts again at the first of the uploaded batches."""
         self._next.zero_()
 
-    def take(self) -> dict[str, Tensor]:
-        """The next batch: `obs`, `next_obs [B, ...]`, `action`, `reward`, `discount`, `weight [B]`."""
+    def take(self) -> Transitions:
+        """The next batch."""
         row = {name: rows.index_select(0, self._next)[0] for name, rows in self._rows.items()}
         self._next.add_(1)
         obs = self._store.take(row.pop("slots"), row.pop("blank", None))
-        return {"obs": obs[0], "next_obs": obs[1], **row}
+        return Transitions(obs=obs[0], next_obs=obs[1], **row)
 
 
 class GraphedUpdates:
@@ -114,7 +115,7 @@ class GraphedUpdates:
 
     def __init__(
         self,
-        improve: Callable[..., Any],
+        improve: Callable[[Transitions], Any],
         store: Store,
         params: Sequence[Tensor],
         optimizer: torch.optim.Optimizer,
@@ -122,7 +123,7 @@ class GraphedUpdates:
     ) -> None:
         self._params, self._optimizer = params, optimizer
         feed = self._feed = Feed(store, device)
-        self._graph = Graph(lambda: improve(**feed.take()), device)
+        self._graph = Graph(lambda: improve(feed.take()), device)
 
     def upload(self, picks: Picks, updates: int) -> None:
         """The transitions of the next `updates` calls, at most `ROWS`."""

@@ -17,6 +17,17 @@ from qladder.agents.values import Target, make_values, midpoints
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
+class Transitions(NamedTuple):
+    """What an update learns from, on the network's device."""
+
+    obs: Tensor  # [B, ...]
+    action: Tensor  # [B] int64
+    reward: Tensor  # [B], folded over n steps
+    discount: Tensor  # [B], gamma to the number of steps; 0 where nothing is to be bootstrapped
+    next_obs: Tensor  # [B, ...]
+    weight: Tensor  # [B], importance weights; 1 for uniform replay
+
+
 class Learned(NamedTuple):
     """What an update computed; in a graph, until the next one."""
 
@@ -51,23 +62,19 @@ class Objective:
         self._values = make_values(config, device)
         self._draws, self._device = draws, device
 
-    def __call__(
-        self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
-    ) -> Learned:
-        """What an update of `obs`, `next_obs [B, ...]`, `action`, `reward`, `discount`, `weight [B]` computes; nothing
-        moves. `discount` is gamma to the number of steps between, 0 at terminations; `weight` is 1 or of importance.
-        """
-        target, overflow = self.target(obs, next_obs, action, reward, discount)
-        return self.loss(obs, action, reward, weight, target, overflow)
+    def __call__(self, batch: Transitions) -> Learned:
+        """What an update would compute; nothing moves."""
+        return self.loss(batch, *self.target(batch))
 
     @torch.no_grad()
-    def target(self, obs: Tensor, next_obs: Tensor, action: Tensor, reward: Tensor, discount: Tensor) -> Target:
+    def target(self, batch: Transitions) -> Target:
         """The reward and the discounted return of the frozen network's best next action.
 
         Double: of the one that is the online network's best (van Hasselt et al. 2016). Munchausen: of a soft policy's,
         with a share of its log-probability as reward (Vieillard et al. 2020).
         """
         config = self._config
+        obs, action, reward, discount, next_obs, _ = batch
         fractions = self._fractions(len(obs))
         features = self._target.trunk(next_obs)
         out = self._target.head(features, fractions)
@@ -91,10 +98,9 @@ class Objective:
             policy = greedy(next_q)
         return self._values.target(out, policy, reward, discount)
 
-    def loss(
-        self, obs: Tensor, action: Tensor, reward: Tensor, weight: Tensor, target: Tensor, overflow: Tensor | None
-    ) -> Learned:
+    def loss(self, batch: Transitions, target: Tensor, overflow: Tensor | None) -> Learned:
         """How far the online network is from targets `[B, K]`, weighted and averaged; `overflow` is passed on."""
+        obs, action, reward, _, _, weight = batch
         fractions = self._fractions(len(obs))
         out = self._online(obs, fractions)
         loss, td, priority = self._values.loss(of_action(out, action), target, fractions)

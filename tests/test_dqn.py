@@ -20,7 +20,7 @@ from qladder.agents.agent import lacking
 from qladder.agents.dqn import DQN
 from qladder.agents.dqn_config import DQNConfig
 from qladder.agents.exploration import Exploration
-from qladder.agents.objective import Learned, Objective
+from qladder.agents.objective import Learned, Objective, Transitions
 from qladder.agents.optimizers import CentredRMSProp, make_optimizer
 from qladder.agents.td import greedy, of_action
 from qladder.agents.values import Mean, Target, make_values
@@ -92,12 +92,10 @@ def test_the_target_network_is_frozen_between_copies() -> None:
     assert any(not torch.equal(before[k], after["online"][k]) for k in before)
 
 
-def two_steps(agent: DQN) -> dict[str, torch.Tensor]:
+def two_steps() -> Transitions:
     """A batch of two transitions of FrozenLake, the second one's bootstrap cut."""
-    numbers = {"obs": [0, 4], "next_obs": [1, 5], "action": [2, 1]}
-    batch = {name: torch.tensor(value) for name, value in numbers.items()}
-    floats = {"reward": [0.5, 1.0], "discount": [0.9, 0.0], "weight": [1.0, 1.0]}
-    return {**batch, **{name: torch.tensor(value) for name, value in floats.items()}}
+    obs, action, reward = torch.tensor([0, 4]), torch.tensor([2, 1]), torch.tensor([0.5, 1.0])
+    return Transitions(obs, action, reward, torch.tensor([0.9, 0.0]), torch.tensor([1, 5]), torch.ones(2))
 
 
 def test_an_update_bootstraps_from_the_target_network() -> None:
@@ -108,7 +106,7 @@ def test_an_update_bootstraps_from_the_target_network() -> None:
     own = next(v for k, v in online.items() if k.endswith("weight"))[:, 1].max()
     assert abs(float(best - own)) > 0.05
     expected = [0.5 + 0.9 * float(best), 1.0]
-    assert agent._improve(**two_steps(agent)).target[:, 0].tolist() == pytest.approx(expected)
+    assert agent._improve(two_steps()).target[:, 0].tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("norm", [None, 0.01])
@@ -117,7 +115,7 @@ def test_gradients_longer_than_the_limit_are_cut_to_it_before_the_step(norm: flo
     steady = {"optimizer": "rmsprop", "optimizer_eps": 1e6, "learning_rate": 1e3}  # a step is the gradient
     agent = trained(linear_config(max_grad_norm=limit, **steady), 300)
     before = torch.cat([p.detach().flatten() for p in agent._online.parameters()])
-    agent._improve(**two_steps(agent))
+    agent._improve(two_steps())
     grads = [p.grad for p in agent._online.parameters() if p.grad is not None]
     length = float(torch.cat([g.flatten() for g in grads]).norm())
     moved = float((torch.cat([p.detach().flatten() for p in agent._online.parameters()]) - before).norm())
@@ -129,10 +127,10 @@ def test_an_update_is_made_of_its_own_batchs_weighted_mean_alone() -> None:
     """One hand-worked step after another: importance weights once, the mean over the batch, no gradient left over."""
     steady = {"optimizer": "rmsprop", "optimizer_eps": 1e6, "learning_rate": 1e3}
     agent = trained(linear_config(**steady), 300)
-    batch = {**two_steps(agent), "weight": torch.tensor([0.5, 0.25])}
+    batch = two_steps()._replace(weight=torch.tensor([0.5, 0.25]))
     weight, bias = agent._online.parameters()
     for _ in range(2):
-        (q0, q4), target = (weight[:, [0, 4]] + bias[:, None]).T.detach(), agent._improve(**batch).target[:, 0]
+        (q0, q4), target = (weight[:, [0, 4]] + bias[:, None]).T.detach(), agent._improve(batch).target[:, 0]
         expected = torch.zeros(4, 16)
         expected[2, 0] = 0.5 * (q0[2] - target[0]) / 2
         expected[1, 4] = 0.25 * (q4[1] - target[1]) / 2
@@ -418,14 +416,12 @@ class Newest(Objective):
     """Targets by the online network."""
 
     @torch.no_grad()
-    def target(
-        self, obs: torch.Tensor, next_obs: torch.Tensor, action: Any, reward: torch.Tensor, discount: torch.Tensor
-    ) -> Target:
-        q = self.q(self._online, next_obs)
-        return self._values.target(q[..., None], greedy(q), reward, discount)
+    def target(self, batch: Transitions) -> Target:
+        q = self.q(self._online, batch.next_obs)
+        return self._values.target(q[..., None], greedy(q), batch.reward, batch.discount)
 
-    def loss(self, *batch: Any) -> Learned:
-        learned = super().loss(*batch)
+    def loss(self, batch: Transitions, target: torch.Tensor, overflow: torch.Tensor | None) -> Learned:
+        learned = super().loss(batch, target, overflow)
         return learned._replace(more={"q/first": learned.q.detach()[:, 0].mean()})
 
 

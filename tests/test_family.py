@@ -14,6 +14,7 @@ import torch
 from learning import trained
 
 from qladder.agents.dqn import DQN
+from qladder.agents.objective import Transitions
 from qladder.envs.errors import UserError
 from qladder.envs.mdp import FiniteMDP, optimal_values
 from qladder.replay.types import Step
@@ -95,7 +96,8 @@ def test_the_double_target_takes_the_targets_value_of_the_onlines_choice(
                 parameter.zero_()
             network.head.outputs[0].bias.copy_(torch.tensor(biases)[:, : len(values)].flatten())  # type: ignore[operator]
     states, reward, discount = torch.tensor([1, 2]), torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.0])
-    found, _ = agent._objective.target(states, states, torch.tensor([0, 0]), reward, discount)
+    batch = Transitions(states, torch.tensor([0, 0]), reward, discount, states, torch.ones(2))
+    found, _ = agent._objective.target(batch)
     chosen = values if double else [10.0, 20.0][: len(values)]
     assert found.tolist() == [[1.0 + 0.5 * value for value in chosen], [3.0] * len(values)]
 
@@ -107,7 +109,7 @@ def test_munchausens_policies_are_both_the_target_networks() -> None:
     assert (online - q).abs().max() > 0.3
     obs, action, next_obs = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([1, 1])
     reward, discount = torch.tensor([0.5, 1.0]), torch.tensor([GAMMA, 0.0])
-    found, _ = agent._objective.target(obs, next_obs, action, reward, discount)
+    found, _ = agent._objective.target(Transitions(obs, action, reward, discount, next_obs, torch.ones(2)))
     log_pi = (q / 0.1).log_softmax(1)
     soft = (log_pi.exp() * (q - 0.1 * log_pi)).sum(1)
     expected = reward + 0.9 * (0.1 * log_pi[obs, action]).clamp(-1, 0) + discount * soft[next_obs]
@@ -137,7 +139,7 @@ def test_an_implicit_quantile_update_is_the_naive_double_loop_at_its_own_fractio
         if best(target_at)[0] != best(seven)[0]:
             break
     assert best(target_at)[0] != best(seven)[0]
-    learned = agent._improve(obs, next_obs, action, reward, discount, torch.ones(2))
+    learned = agent._improve(Transitions(obs, action, reward, discount, next_obs, torch.ones(2)))
     with torch.no_grad():
         future, out = agent._target(next_obs, target_at), online(obs, online_at)
     total = 0.0
@@ -146,7 +148,7 @@ def test_an_implicit_quantile_update_is_the_naive_double_loop_at_its_own_fractio
             for z_next in future[b, best(seven)[b]]:
                 u = float(reward[b] + discount[b] * z_next - z)
                 total += abs(float(tau) - (u < 0)) * (u * u / 2 if abs(u) <= 1 else abs(u) - 0.5) / 5
-    assert float(learned.loss.detach()) == pytest.approx(total / 2, rel=1e-4)
+    assert float(learned.loss) == pytest.approx(total / 2, rel=1e-4)
 
 
 def test_three_steps_find_the_value_of_exploring_twice_before_being_greedy() -> None:

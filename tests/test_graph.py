@@ -131,9 +131,9 @@ def test_a_feed_gives_each_batch_once_and_in_order() -> None:
         feed.upload(Picks(slots, None, action, reward, reward, reward, action), 3)
         for i in range(3):
             batch = feed.take()
-            assert batch["action"].tolist() == [2 * i, 2 * i + 1]
-            assert batch["obs"][:, 0].tolist() == [4 * i, 4 * i + 2]
-            assert batch["next_obs"][:, 0].tolist() == [4 * i + 20, 4 * i + 22]
+            assert batch.action.tolist() == [2 * i, 2 * i + 1]
+            assert batch.obs[:, 0].tolist() == [4 * i, 4 * i + 2]
+            assert batch.next_obs[:, 0].tolist() == [4 * i + 20, 4 * i + 22]
 
 
 def test_without_a_gpu_it_is_refused() -> None:
