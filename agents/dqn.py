@@ -97,7 +97,9 @@ class DQN:
             self._online.resample(self._draws)
             return self.values(obs, noisy=True).argmax(1).cpu().numpy()
         random, action = self._explore(self._config.epsilon(self.clocks), first)
-        return action if random.all() else np.where(random, action, self._greedy(obs))
+        if not random.all():
+            action = np.where(random, action, self._greedy(obs))
+        return action
 
     def observe(self, step: Step) -> None:
         self._replay.add(step)

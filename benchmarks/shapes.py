@@ -59,8 +59,7 @@ CONTRACTS: dict[str, dict[str, tuple[dict[str, str], Any]]] = {
     },
     "qladder.agents.objective": {
         "Objective.__call__": (
-            {"obs": "[B ...]", "next_obs": "[B ...]", "action": "[B] int", "reward": "[B] float",
-             "discount": "[B] float", "weight": "[B] float"},
+            {"batch": ("[B ...]", "[B] int", "[B] float", "[B] float", "[B ...]", "[B] float")},
             ("[] float", "[B A] float", "[B] float", "[B K] float", "[B] float", "[B] float", "[] float"),
         ),
         "Objective.q": ({"obs": "[B ...]"}, "[B A] float"),

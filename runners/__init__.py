@@ -6,14 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qladder.runners.compare import compare
     from qladder.runners.loading import environment, evaluate, load
     from qladder.runners.runs import find_runs, read_metrics
     from qladder.runners.training import train
 
-__all__ = ["compare", "environment", "evaluate", "find_runs", "load", "read_metrics", "train"]
+__all__ = ["environment", "evaluate", "find_runs", "load", "read_metrics", "train"]
 _HOME = {
-    "compare": "compare",
     "environment": "loading",
     "evaluate": "loading",
     "find_runs": "runs",

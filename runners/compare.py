@@ -171,8 +171,10 @@ def compare(
     scores = [_score(group, some, metric) for group, some in zip(grouped, values, strict=True)]
     together = _overall([(g.label, g.env, some) for g, some in zip(grouped, values, strict=True)], scales)
     measured = metric if metric == "score" else f"area over {over}"
-    mixed = [told for group in grouped if (told := mixed_code(group)) is not None]
-    return Comparison(scores, pairs, failed, together, delta, measured, mixed)
+    cautions = [told for group in grouped if (told := mixed_code(group)) is not None]
+    if unknown := sorted((scales or {}).keys() - {group.env for group in grouped}):
+        cautions.append(f"no run here is of {', '.join(unknown)}, of which a scale was given")
+    return Comparison(scores, pairs, failed, together, delta, measured, cautions)
 
 
 def _overall(found: Sequence[tuple[str, str, list[float]]], scales: Scales | None) -> list[Overall]:

@@ -312,7 +312,7 @@ def settings_class_of(entry: AgentEntry) -> Any:
     cls = load_attribute(entry.cls, "agent")
     from qladder.agents.agent import lacking
 
-    if missing := lacking(cls):
+    if not entry.cls.startswith("qladder.") and (missing := lacking(cls)):
         raise UserError(f"agent '{entry.cls}': it lacks {', '.join(missing)} (docs/adding-an-agent.md)")
     return cls.Config
 

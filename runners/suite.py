@@ -84,15 +84,15 @@ def run_suite(
     Args:
         shard: I/N: of all runs only every N-th, for one of N machines; the report is of all that are done.
         retries: how often a run that fails is continued, from its last checkpoint.
-        mix_code: takes finished runs as they are though modules of yours that they name have changed since.
         executor: `ray` has a Ray cluster do the runs, as many side by side as it has cores, in a folder that its nodes
             share.
+        mix_code: takes finished runs as they are though modules of yours that they name have changed since.
         trained: finished runs whose weights those take that are trained alike (`Crew`), where scores are wanted and no
             curves.
 
     Raises:
         UserError: no such suite, settings in it that do not fit, an `out` that is no folder, or finished runs of other
-            code of yours.
+            code of yours without `mix_code`.
         StoppedError: Ctrl-C or SIGTERM; the runs under way were saved and go on when it is called again.
     """
     asked = Asked(name, seeds, jobs, out, shard)

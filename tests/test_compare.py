@@ -484,9 +484,14 @@ def test_scales_of_ones_own_put_environments_together(tmp_path: Path) -> None:
     assert compared(tmp_path).overall == []
     file = tmp_path / "scales.toml"
     file.write_text('[scales]\n"mine:A-v0" = [10, 20]\n"mine:B-v0" = [-1.0, 1]\n')
-    good, bad = compare(*find_runs([tmp_path]), scales=read_scales(file)).overall
+    told = compare(*find_runs([tmp_path]), scales=read_scales(file))
+    good, bad = told.overall
+    assert told.cautions == []
     assert (good.agent, good.envs) == ("good", ["mine:A-v0", "mine:B-v0"])
     assert (good.iqm, bad.iqm) == pytest.approx((1.0, 0.2))
+    file.write_text('[scales]\n"mine:A-v0" = [10, 20]\n"mine:B-v1" = [-1.0, 1]\n')
+    told = compare(*find_runs([tmp_path]), scales=read_scales(file))
+    assert (told.overall, told.cautions) == ([], ["no run here is of mine:B-v1, of which a scale was given"])
     for bad_table in (
         "[other]\n",
         "[scales]\nx = [1, 1]\n",

@@ -22,7 +22,8 @@ from qladder.envs.mdp import epsilon_greedy, optimal_values, policy_return
 from qladder.envs.protocol import Evaluation
 from qladder.envs.seeding import generator, integer
 from qladder.envs.spec import ResumableEnv
-from qladder.runners import compare, find_runs, read_metrics, train
+from qladder.runners import find_runs, read_metrics, train
+from qladder.runners.compare import compare
 from qladder.runners.config import Config, resolve
 from qladder.runners.evaluation import Policy, evaluation_environment, exact_return, play, truth
 from qladder.runners.likeness import own_modules
