@@ -60,7 +60,7 @@ def mixed_code(group: Group) -> str | None:
     """In words, where its runs were made by different code of the user's own."""
     seeds: dict[str, list[int]] = {}
     for run in group.runs:
-        seeds.setdefault(json.dumps(run.manifest.get("own_code"), sort_keys=True), []).append(run.seed)
+        seeds.setdefault(json.dumps(run.manifest.get("own_code") or {}, sort_keys=True), []).append(run.seed)
     if len(seeds) < 2:
         return None
     told = ", of other code ".join(", ".join(map(str, some)) for some in seeds.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -519,3 +520,15 @@ def test_a_suite_has_scales_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(f'summary = ""\nseeds = 2\n{task}[scales]\nx = [2, 1]\n')
     with pytest.raises(UserError, match=r"s.toml scales 'x' = .2.0, 1.0.: must be"):
         load_suite(str(tmp_path / "s.toml"))
+
+
+def test_runs_of_before_own_code_was_kept_are_not_of_other_code(tmp_path: Path) -> None:
+    write_seeds(tmp_path, "a", "X", [1.0, 2.0, 3.0])
+    runs = find_runs([tmp_path]).runs
+    told = [{}, {"own_code": {}}, {"own_code": None}]
+    alike = [replace(run, manifest={**run.manifest, **more}) for run, more in zip(runs, told, strict=True)]
+    assert compare(alike).cautions == []
+    other = replace(runs[2], manifest={"own_code": {"mine": "1"}})
+    assert [line.rpartition(": ")[2] for line in compare([*alike[:2], other]).cautions] == [
+        "seeds 0, 1, of other code 2"
+    ]

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import pytest
@@ -14,23 +15,29 @@ from killing import DEEP, SMALL, Killed, go
 from qladder.envs.errors import UserError
 from qladder.runners import checkpoint
 from qladder.runners.run_folder import drift, provenance
-from qladder.runners.settings import merge
+from qladder.runners.settings import Table, merge
 from qladder.runners.source import code_digest, own_code, package_versions
+
+SHORT: Table = {"run": {"steps": 500, "checkpoint_every": 150, "eval_episodes": 1}}
+
+
+def cut_off(place: Path, settings: Table, kill_at: int) -> tuple[Path, dict[str, Any]]:
+    """The manifest of a run that was killed, where it lies and what it says."""
+    with pytest.raises(Killed):
+        go(place, "q-learning", "CliffWalking-v1", settings, kill_at=kill_at)
+    path = place / "run" / "manifest.json"
+    return path, json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
-    settings = {"run": {"steps": 500, "checkpoint_every": 150, "eval_episodes": 1}}
-    with pytest.raises(Killed):
-        go(tmp_path, "q-learning", "CliffWalking-v1", settings, kill_at=200)
-    path = tmp_path / "run" / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path, manifest = cut_off(tmp_path, SHORT, 200)
     manifest |= {"device": "other", "gpu": "other", "learner": "other", "threads": 99, "rom_md5": "other"}
     manifest["machine"] |= {"processor": "other", "instructions": "other"}
     manifest["versions"]["numpy"] = "1.0.0"
     manifest |= {"code": "other", "own_code": {"mine": "other"}}
     path.write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(UserError, match="--allow-drift lets it") as refused:
-        go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True)
+        go(tmp_path, "q-learning", "CliffWalking-v1", SHORT, resume=True)
     names = [
         "device",
         "gpu",
@@ -45,7 +52,7 @@ def test_what_has_changed_since_is_named(tmp_path: Path) -> None:
     ]
     assert [line.split(" was ")[0] for line in str(refused.value).removeprefix("--resume: ").split("; ")] == names
     assert json.loads(path.read_text(encoding="utf-8")) == manifest
-    go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True, allow_drift=True)
+    go(tmp_path, "q-learning", "CliffWalking-v1", SHORT, resume=True, allow_drift=True)
     (resumed,) = json.loads(path.read_text(encoding="utf-8"))["resumed"]
     assert (resumed["agent_steps"], resumed["exact"], len(resumed["drift"])) == (150, False, len(names))
 
@@ -113,9 +120,8 @@ def test_another_number_of_threads_is_a_change(tmp_path: Path) -> None:
 
 
 def test_code_that_has_changed_is_named_before_what_its_checkpoint_lacks(tmp_path: Path) -> None:
-    with pytest.raises(Killed):
-        go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, kill_at=700)
-    run = tmp_path / "run"
+    path, manifest = cut_off(tmp_path, SMALL, 700)
+    run = path.parent
     newest = checkpoint.checkpoints(run)[0]
     state = checkpoint.load(newest)
     del state["run"]["begun_at"]
@@ -123,19 +129,13 @@ def test_code_that_has_changed_is_named_before_what_its_checkpoint_lacks(tmp_pat
     checkpoint.save(run, checkpoint.agent_steps_of(newest), state)
     with pytest.raises(UserError, match=r"is of another run or another version of qladder: 'begun_at'"):
         go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
-    path = run / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**manifest, "code": "earlier"}), encoding="utf-8")
     with pytest.raises(UserError, match="code was earlier"):
         go(tmp_path, "q-learning", "CliffWalking-v1", SMALL, resume=True)
 
 
 def test_a_run_without_a_checkpoint_begins_afresh_whatever_has_changed(tmp_path: Path) -> None:
-    settings = {"run": {"steps": 500, "checkpoint_every": 150, "eval_episodes": 1}}
-    with pytest.raises(Killed):
-        go(tmp_path, "q-learning", "CliffWalking-v1", settings, kill_at=100)
-    path = tmp_path / "run" / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path, manifest = cut_off(tmp_path, SHORT, 100)
     path.write_text(json.dumps({**manifest, "code": "earlier"}), encoding="utf-8")
-    assert go(tmp_path, "q-learning", "CliffWalking-v1", settings, resume=True)["agent_steps"] == 500
+    assert go(tmp_path, "q-learning", "CliffWalking-v1", SHORT, resume=True)["agent_steps"] == 500
     assert json.loads(path.read_text(encoding="utf-8"))["code"] == manifest["code"]
