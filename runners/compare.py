@@ -13,15 +13,12 @@ from qladder.runners.bootstrap import resampled
 from qladder.runners.contrast import ERROR, Contrast, Verdict, contrast, corrected, seeds_needed, verdict
 from qladder.runners.curves import Over, areas
 from qladder.runners.groups import Group, groups, mixed_code, scored
-from qladder.runners.overall import overall, probability_of_improvement, profile
 from qladder.runners.runs import LeftOut, RunSummary
-from qladder.runners.scales import Scales, scale
-from qladder.runners.stats import FEW, Floats, Interval, iqm, iqm_rows, mean_interval
+from qladder.runners.scales import Scales
+from qladder.runners.stats import FEW, Interval, iqm, iqm_rows, mean_interval
+from qladder.runners.together import MARKS, Overall, together
 
 Metric = Literal["score", "area"]
-
-MARKS = np.linspace(0, 1.5, 61)
-"""Normalised scores at which performance profiles are counted."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +73,6 @@ class Pair:
     improvement: float  # how often a seed of `a` beats one of `b`, ties half
     effect: float | None  # the difference over the spread of seeds
     more_seeds: int | None  # for each agent, where undecided and as many would probably tell
-
-
-@dataclass(frozen=True)
-class Overall:
-    """One agent over several environments; scores are normalised."""
-
-    agent: str
-    envs: list[str]
-    iqm: float
-    iqm_interval: Interval
-    mean: float
-    mean_interval: Interval
-    median: float
-    median_interval: Interval
-    optimality_gap: float
-    optimality_gap_interval: Interval
-    profile: list[float]  # the share of seeds above each of `MARKS`
-    improvement: dict[str, tuple[float, Interval]]  # on every other agent
 
 
 @dataclass(frozen=True)
@@ -169,61 +148,12 @@ def compare(
     failed = [Failed(str(r.folder), r.agent, r.env, r.seed, _why(r)) for r in runs if not scored(r)]
     failed += [Failed(str(folder), None, None, None, reason) for folder, reason in left_out]
     scores = [_score(group, some, metric) for group, some in zip(grouped, values, strict=True)]
-    together = _overall([(g.label, g.env, some) for g, some in zip(grouped, values, strict=True)], scales)
+    overall = together(grouped, values, scales)
     measured = metric if metric == "score" else f"area over {over}"
     cautions = [told for group in grouped if (told := mixed_code(group)) is not None]
     if unknown := sorted((scales or {}).keys() - {group.env for group in grouped}):
         cautions.append(f"no run here is of {', '.join(unknown)}, of which a scale was given")
-    return Comparison(scores, pairs, failed, together, delta, measured, cautions)
-
-
-def _overall(found: Sequence[tuple[str, str, list[float]]], scales: Scales | None) -> list[Overall]:
-    """Over environments that have a scale, and agents that were run on all of them, two at least of each.
-
-    Where not every agent was run everywhere, those are taken that make the largest table.
-    """
-    table: dict[str, dict[str, Floats]] = {}
-    for label, env, values in found:
-        if (known := scale(env, scales)) is not None:
-            table.setdefault(label, {})[env] = known.normalised(np.array(values, dtype=np.float64))
-    shared = {tuple(sorted(one.keys() & other.keys())) for one in table.values() for other in table.values()}
-    wholes = [
-        ([agent for agent, theirs in table.items() if theirs.keys() >= set(envs)], list(envs))
-        for envs in sorted(shared)
-    ]
-    agents, envs = max(
-        ((agents, envs) for agents, envs in wholes if min(len(agents), len(envs)) > 1),
-        key=lambda whole: len(whole[0]) * len(whole[1]),
-        default=([], []),
-    )
-    tasks = {agent: [table[agent][env] for env in envs] for agent in agents}
-    rows = []
-    better: dict[str, dict[str, tuple[float, Interval]]] = {agent: {} for agent in agents}
-    for a, b in combinations(agents, 2):
-        found_better = probability_of_improvement(tasks[a], tasks[b])
-        low, high = found_better.interval()
-        better[a][b] = (found_better.value, (low, high))
-        turned = (None, None) if low is None or high is None else (1 - high, 1 - low)
-        better[b][a] = (1 - found_better.value, turned)
-    for agent in agents:
-        told = overall(tasks[agent])
-        rows.append(
-            Overall(
-                agent=agent,
-                envs=envs,
-                iqm=told.iqm.value,
-                iqm_interval=told.iqm.interval(),
-                mean=told.mean.value,
-                mean_interval=told.mean.interval(),
-                median=told.median.value,
-                median_interval=told.median.interval(),
-                optimality_gap=told.optimality_gap.value,
-                optimality_gap_interval=told.optimality_gap.interval(),
-                profile=profile(tasks[agent], MARKS).tolist(),
-                improvement=better[agent],
-            )
-        )
-    return sorted(rows, key=lambda row: (-row.iqm, -row.mean))
+    return Comparison(scores, pairs, failed, overall, delta, measured, cautions)
 
 
 def _areas(grouped: Sequence[Group], over: Over) -> list[list[float]]:

@@ -98,6 +98,18 @@ def areas(
     Raises:
         UserError: there is no such stretch.
     """
+    curves, (start, end) = in_common(runs, over, begins)
+    found = []
+    for x, y in curves:
+        inside = np.unique([start, *x[(x > start) & (x < end)], end])
+        found.append(float(np.trapezoid(np.interp(inside, x, y), inside) / (end - start)))
+    return found, (start, end)
+
+
+def in_common(
+    runs: Iterable[RunSummary], over: Over, begins: float | None = None
+) -> tuple[list[tuple[Floats, Floats]], tuple[float, float]]:
+    """Each run's evaluations, clock and return, and the stretch of the clock on which all have been; see `areas`."""
     clock = Clock(over, lambda point: float(getattr(point, over)), is_time=False)
     runs = list(runs)
     if untold := [run for run in runs if any(getattr(point, over) is None for point in run.curve)]:
@@ -122,11 +134,7 @@ def areas(
             f"{late.env}: {late.folder} was first evaluated when {early.folder} had been for the last time, by {over}; "
             "so that their areas do not compare (--metric score)"
         )
-    found = []
-    for x, y in curves:
-        inside = np.unique([start, *x[(x > start) & (x < end)], end])
-        found.append(float(np.trapezoid(np.interp(inside, x, y), inside) / (end - start)))
-    return found, (start, end)
+    return curves, (start, end)
 
 
 def _points(run: RunSummary, clock: Clock) -> tuple[Floats, Floats]:

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from qladder.runners.axes import End, label_ends, plain_axes
 from qladder.runners.curves import Clock, Curve, aggregate
 from qladder.runners.groups import Group
 from qladder.runners.references import Reference
-from qladder.runners.stats import Floats, middle
+from qladder.runners.stats import Floats, Interval, middle
 from qladder.runners.svg import AGENT, MUTED, RULE, inline
+from qladder.runners.together import MARKS, Overall, OverallCurve
 from qladder.runners.wording import number
 
 if TYPE_CHECKING:
@@ -63,9 +66,10 @@ def clock_svg(
     """
     from matplotlib.figure import Figure
 
+    beside = names_beside(grouped) + [_published_label(reference, grouped) for reference in published]
+    size = with_room(size, len(beside))
     with plain_style():
         figure = Figure(figsize=size, facecolor="none")
-        beside = names_beside(grouped) + [_published_label(reference, grouped) for reference in published]
         axes = figure.add_axes(box(beside, *size))
         draw(axes, grouped, clock, styles, each_seed=each_seed, published=published)
         file = io.BytesIO()
@@ -74,36 +78,65 @@ def clock_svg(
     return inline(file.getvalue(), prefix, f"Mean return of {names} on {grouped[0].env} over {clock.name}")
 
 
-def profile_svg(
-    shares: Mapping[str, Sequence[float]],
-    marks: Floats,
-    styles: dict[str, Style],
-    size: tuple[float, float],
-    prefix: str,
-) -> str:
+def profile_svg(rows: Sequence[Overall], styles: Mapping[str, Style], size: tuple[float, float], prefix: str) -> str:
     """Of each agent the share of seeds that score more than each mark, as `clock_svg` gives curves."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
+    size = with_room(size, len(rows))
     with plain_style():
         figure = Figure(figsize=size, facecolor="none")
-        axes = figure.add_axes(box(list(shares), *size))
-        for label, share in shares.items():
-            colour, dash = styles[label]
-            gid = agent_class(label, styles)
-            axes.step(marks, share, where="post", color=colour, linestyle=DASHES[dash], linewidth=2, gid=gid)
+        axes = figure.add_axes(box([row.agent for row in rows], *size))
+        for row in rows:
+            (colour, dash), whose = styles[row.agent], agent_class(row.agent, styles)
+            low, high = ends_of(row.profile_intervals)
+            band = axes.fill_between(MARKS, low, high, step="post", color=colour, alpha=0.16, linewidth=0, zorder=1)
+            band.set_gid(whose)
+            axes.step(MARKS, row.profile, where="post", color=colour, linestyle=DASHES[dash], linewidth=2, gid=whose)
         axes.set_ylim(-0.04, 1.04)
-        axes.set_xlim(marks[0], marks[-1])
+        axes.set_xlim(MARKS[0], MARKS[-1])
         plain_axes(axes, "normalised score", "share of seeds above it")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        ends = [
-            End(float(marks[-1]), share[-1], _short(label), styles[label][0], agent_class(label, styles))
-            for label, share in shares.items()
-        ]
-        label_ends(axes, ends)
+        label_ends(axes, [_end(float(MARKS[-1]), row.profile[-1], row.agent, styles) for row in rows[::-1]])
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return inline(file.getvalue(), prefix, f"Performance profiles of {', '.join(shares)}")
+    return inline(file.getvalue(), prefix, f"Performance profiles of {', '.join(row.agent for row in rows)}")
+
+
+def overall_curves_svg(
+    curves: Mapping[str, OverallCurve], styles: Mapping[str, Style], size: tuple[float, float], prefix: str
+) -> str:
+    """Of each agent the IQM over environments by the share of training, as `clock_svg` gives curves."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    size = with_room(size, len(curves))
+    with plain_style():
+        figure = Figure(figsize=size, facecolor="none")
+        axes = figure.add_axes(box(list(curves), *size))
+        for label, curve in curves.items():
+            (colour, dash), whose = styles[label], agent_class(label, styles)
+            low, high = ends_of(curve.interval)
+            drawn = Curve(np.array(curve.share), np.array(curve.iqm), low, high, [])
+            draw_curve(axes, drawn, colour, DASHES[dash], whose=whose)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(*limits([y for curve in curves.values() for y in curve.iqm]))
+        plain_axes(axes, "share of the agent steps", "IQM of normalised scores")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        label_ends(axes, [_end(1.0, curve.iqm[-1], label, styles) for label, curve in curves.items()])
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return inline(file.getvalue(), prefix, f"IQM of {', '.join(curves)} over environments, during training")
+
+
+def ends_of(intervals: Sequence[Interval]) -> tuple[Floats, Floats]:
+    """The lower and the upper ends, nan where there are none."""
+    low, high = np.array(intervals, dtype=np.float64).reshape(-1, 2).T
+    return low, high
+
+
+def _end(x: float, y: float, label: str, styles: Mapping[str, Style]) -> End:
+    return End(x, y, _short(label), styles[label][0], agent_class(label, styles))
 
 
 def scores_svg(
@@ -162,6 +195,11 @@ def names_beside(grouped: Sequence[Group]) -> list[str]:
     return [g.label for g in grouped] + [_optimum_label(g.runs[0].optimum) for g in grouped]
 
 
+def with_room(size: tuple[float, float], names: int) -> tuple[float, float]:
+    """A size in inches, high enough for so many names one above the other."""
+    return size[0], max(size[1], 0.9 + 0.17 * names)
+
+
 def box(names: Sequence[str], width: float, height: float, title: bool = False) -> tuple[float, float, float, float]:
     """The axes' place in the figure, in fractions of it, with room on the right for the longest name."""
     left, bottom, top = 0.72, 0.52, 0.42 if title else 0.22
@@ -189,7 +227,7 @@ def draw(
         draw_curve(axes, curve, colour, DASHES[dash], unit=unit, whose=whose, each_seed=each_seed)
         if not curve.x.size:
             continue
-        ends.append(End(float(curve.x[-1]) / unit, float(curve.mean[-1]), _short(label), colour, whose))
+        ends.append(_end(float(curve.x[-1]) / unit, float(curve.mean[-1]), label, styles))
     optimum = next((g.runs[0].optimum for g in grouped if g.runs[0].optimum is not None), None)
     if optimum is not None:
         axes.axhline(optimum, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)

@@ -12,6 +12,9 @@ from qladder.envs.seeding import generator
 from qladder.runners.bootstrap import RESAMPLES, Resampled, Statistic, resampled, stretch
 from qladder.runners.stats import Floats, iqm_rows
 
+FEWER = 2_000
+"""Resamples of what is asked many times, for each pair or each point of a picture."""
+
 
 @dataclass(frozen=True)
 class Aggregate:
@@ -38,13 +41,16 @@ def overall(tasks: Sequence[Floats], resamples: int = RESAMPLES) -> Aggregate:
     )
 
 
-def profile(tasks: Sequence[Floats], marks: Floats) -> Floats:
-    """The share of all seeds of all tasks that score more than each mark `[K]`."""
-    shares: Floats = (np.concatenate(tasks)[:, None] > marks).mean(axis=0)
-    return shares
+def profile(tasks: Sequence[Floats], marks: Floats, resamples: int = FEWER) -> list[Resampled]:
+    """The share of all seeds of all tasks that score more than each mark `[K]`, with its draws."""
+
+    def above(mark: float) -> Statistic:
+        return lambda rows: (rows > mark).mean(axis=1)
+
+    return [resampled(tasks, above(mark), resamples=resamples) for mark in marks.tolist()]
 
 
-def probability_of_improvement(a: Sequence[Floats], b: Sequence[Floats], resamples: int = 2_000) -> Resampled:
+def probability_of_improvement(a: Sequence[Floats], b: Sequence[Floats], resamples: int = FEWER) -> Resampled:
     """How often a seed of `a` beats one of `b` on the same task, ties half; the mean over tasks.
 
     (Mann-Whitney's U over the number of pairs.) Seeds of both are drawn again, independently.

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from qladder.envs.errors import EnvironmentFaultError, UserError
-from qladder.runners.compare import MARKS, Comparison, compare
+from qladder.runners.compare import Comparison, compare
 from qladder.runners.curves import CLOCKS
 from qladder.runners.diff import differing, setting_text
-from qladder.runners.figures import Style, clock_svg, colours, other_protocol, profile_svg
+from qladder.runners.figures import Style, clock_svg, colours, other_protocol, overall_curves_svg, profile_svg
 from qladder.runners.groups import Group, groups
 from qladder.runners.pictures import curves_figure
 from qladder.runners.progress import duration
@@ -50,7 +50,8 @@ def write_report(
     """Writes the page to `out`, or to `report.html` in it where `out` is not an `.html` file; returns its path.
 
     Beside it, in a folder of the page's name and `-data`, the same as `summary.md`, `results.json`, `curves.svg` and as
-    CSV: `scores`, `pairs`, `overall`, `reached`, `runs`, `settings`, `curves`.
+    CSV: `scores`, `pairs`, `overall`, `overall_curves`, `reached`, `runs`,
+    `settings`, `curves`.
 
     `comparison` is what `compare` says of these runs, where it is known already; `references` are laid over them (see
     `find_references`). `marks` are returns by environment, when they are first reached is told; where an environment is
@@ -75,7 +76,8 @@ def write_report(
         films={(group.env, group.label): _film(group) for group in grouped} if gifs else {},
         multiples=_multiples(grouped, styles),
         together=comparison.overall,
-        profiles=_profiles(comparison, styles),
+        profiles=profile_svg(comparison.overall, styles, WIDE, "profile-") if comparison.overall else "",
+        overall_curves=_overall_curves(comparison, styles),
         failed=comparison.failed,
         cautions=comparison.cautions,
         pair_count=len(comparison.pairs),
@@ -215,10 +217,10 @@ def _times(row: Reached, clock: str) -> str:
     return f"{told} [{form(low)}, {'later' if high is None else form(high)}]"
 
 
-def _profiles(comparison: Comparison, styles: dict[str, Style]) -> str:
+def _overall_curves(comparison: Comparison, styles: dict[str, Style]) -> str:
     """The figure of all environments together, nothing where there is none."""
-    shares = {row.agent: row.profile for row in comparison.overall}
-    return profile_svg(shares, MARKS, styles, WIDE, "profile-") if shares else ""
+    curves = {row.agent: row.curve for row in comparison.overall if row.curve is not None}
+    return overall_curves_svg(curves, styles, WIDE, "overall-") if curves else ""
 
 
 def _overview(comparison: Comparison) -> str:

@@ -102,7 +102,7 @@ def welch(a: Values, b: Values) -> Student:
     return Student(delta, math.sqrt(square), df)
 
 
-@lru_cache
+@lru_cache(maxsize=10_000)
 def t_quantile(level: float, df: float) -> float:
     """The t with P(|T| <= t) = `level` for Student's T with `df` >= 1 degrees of freedom, to about ten digits.
 

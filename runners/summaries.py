@@ -62,12 +62,18 @@ def markdown(comparison: Comparison, title: str, facts: Sequence[tuple[str, list
 
 
 def spreadsheets(comparison: Comparison, grouped: Sequence[Group], first: Sequence[Reached]) -> dict[str, str]:
-    """CSV by name: `scores`, `pairs`, `overall`, `reached`, `runs` and their `settings`, `curves`: a row for each."""
+    """CSV by name: `scores`, `pairs`, `overall` and its curves, `reached`, `runs`, `settings`, `curves`."""
     runs = [(group.label, run) for group in grouped for run in group.runs]
     return {
         "scores": _csv(_flat(asdict(s)) for s in comparison.scores),
         "pairs": _csv(_flat(asdict(p)) for p in comparison.pairs),
         "overall": _csv(_flat(asdict(o)) for o in comparison.overall),
+        "overall_curves": _csv(
+            {"agent": o.agent, "share": at, "iqm": value, "iqm_interval_low": low, "iqm_interval_high": high}
+            for o in comparison.overall
+            if o.curve is not None
+            for at, value, (low, high) in zip(o.curve.share, o.curve.iqm, o.curve.interval, strict=True)
+        ),
         "reached": _csv(
             {"agent": r.agent, "env": r.env, "mark": r.mark, "seeds": r.seeds, "reached": r.reached}
             | {f"median_{clock}": value for clock, value in r.median.items()}

@@ -46,7 +46,7 @@ def test_an_interval_of_skewed_tasks_holds_their_value() -> None:
 
 def test_profiles_count_what_is_above() -> None:
     marks = np.array([-1.0, 0.0, 0.5, 0.9, 4.0])
-    assert profile(TASKS, marks) == pytest.approx([1, 5 / 6, 3 / 6, 3 / 6, 0])
+    assert [share.value for share in profile(TASKS, marks)] == pytest.approx([1, 5 / 6, 3 / 6, 3 / 6, 0])
 
 
 def test_probability_of_improvement_is_the_mean_over_tasks() -> None:

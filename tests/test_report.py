@@ -448,7 +448,10 @@ def test_environments_together_have_a_section_of_their_own(tmp_path: Path) -> No
         row[:8] for row in page.rows
     ]
     assert ["b", "0 %", "–"] in page.rows
-    assert {"normalised score", "share of seeds above it"} <= set(page.svg_words)
+    assert {"normalised score", "share of seeds above it", "IQM of normalised scores"} <= set(page.svg_words)
+    with (tmp_path / "out" / "report-data" / "overall_curves.csv").open() as file:
+        curves = list(csv.DictReader(file))
+    assert {(row["agent"], float(row["share"])): float(row["iqm"]) for row in curves}["a", 1.0] == pytest.approx(0.5)
     one = tmp_path / "one"
     write_seeds(one, "a", "CartPole-v1", [1, 2])
     assert "All environments together" not in Page(report(one)).text

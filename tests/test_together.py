@@ -1,0 +1,93 @@
+"""What is told of agents over several environments, against hand-worked numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from run_folders import write_run, write_seeds
+
+from qladder.runners.compare import compare
+from qladder.runners.runs import find_runs
+from qladder.runners.scales import Scale
+from qladder.runners.together import MARKS, POINTS, Overall
+
+SCALES = {"X": Scale(0.0, 10.0, "solved"), "Y": Scale(100.0, 200.0, "solved")}
+
+
+def curve(*points: tuple[int, float]) -> list[dict[str, Any]]:
+    clocks = ("agent_steps", "frames", "updates", "seconds", "episodes")
+    return [{**dict.fromkeys(clocks, x), "mean": y} for x, y in points]
+
+
+def told(tmp_path: Path) -> dict[str, Overall]:
+    return {row.agent: row for row in compare(*find_runs([tmp_path]), scales=SCALES).overall}
+
+
+def test_curves_by_hand(tmp_path: Path) -> None:
+    """On X all were evaluated from 100 to 200 steps, on Y from 100 to 1000: from a half of the way to its end."""
+    write_run(tmp_path, "a", "X", 0, 6, curve=curve((0, 9), (100, 2), (200, 6), (300, 99)))
+    write_run(tmp_path, "b", "X", 0, 6, curve=curve((100, 0), (200, 10)))
+    write_run(tmp_path, "a", "Y", 0, 180, curve=curve((100, 100), (500, 160), (1000, 180)))
+    write_run(tmp_path, "b", "Y", 0, 180, curve=curve((100, 100), (1000, 190), (2000, 500)))
+    found = told(tmp_path)
+    a, b = found["a"].curve, found["b"].curve
+    assert a is not None
+    assert b is not None
+    assert a.share == b.share == pytest.approx(np.linspace(0.5, 1, POINTS))
+    at = [0, POINTS // 2, POINTS - 1]
+    # X at 100, 150 and 200 steps, Y at 500, 750 and 1000
+    assert [a.iqm[i] for i in at] == pytest.approx([(0.2 + 0.6) / 2, (0.4 + 0.7) / 2, (0.6 + 0.8) / 2])
+    assert [b.iqm[i] for i in at] == pytest.approx([(0 + 0.4) / 2, (0.5 + 0.65) / 2, (1 + 0.9) / 2])
+    assert a.interval == [(None, None)] * POINTS  # one seed
+
+
+def test_curves_are_of_the_middle_half_of_all_seeds(tmp_path: Path) -> None:
+    """Eight values at each point, of which the two highest and the two lowest do not count."""
+    for agent, up in (("a", 0.0), ("b", 1.0)):
+        for env, low, scale in (("X", 0.0, 10.0), ("Y", 100.0, 100.0)):
+            for seed, level in enumerate((0.0, 0.3, 0.4, 0.9)):
+                score = low + scale * (level + up)
+                write_run(tmp_path, agent, env, seed, score, curve=curve((0, low), (1000, score)))
+    for agent, up in (("a", 0.0), ("b", 1.0)):
+        row = told(tmp_path)[agent]
+        assert row.curve is not None
+        assert row.curve.share[0] == 0
+        assert row.curve.iqm[-1] == pytest.approx(row.iqm) == pytest.approx(0.35 + up)
+        assert row.curve.iqm[POINTS // 2] == pytest.approx(row.iqm / 2)
+        assert row.curve.interval[0] == (0, 0)
+        low, high = row.curve.interval[-1]
+        assert low is not None
+        assert high is not None
+        assert up - 0.2 < low < up + 0.3 < up + 0.4 < high < up + 1.1
+
+
+@pytest.mark.parametrize("bare", [[], curve((1000, 5))])
+def test_without_evaluations_on_the_way_there_is_no_curve(tmp_path: Path, bare: list[dict[str, Any]]) -> None:
+    for agent in ("a", "b"):
+        write_seeds(tmp_path, agent, "X", [5, 6])
+        write_seeds(tmp_path, agent, "Y", [150, 160], curve=bare if agent == "b" else curve((0, 100), (1000, 150)))
+    found = told(tmp_path)
+    assert (found["a"].curve, found["b"].curve) == (None, None)
+    assert found["a"].profile[0] == 1
+
+
+def test_bands_of_profiles(tmp_path: Path) -> None:
+    """Of a's ten seeds on each environment seven score 1 and three 0; b has one seed; c always has 1."""
+    for env, low, scale in (("X", 0.0, 10.0), ("Y", 100.0, 100.0)):
+        write_seeds(tmp_path, "a", env, [low + scale * x for x in [0] * 3 + [1] * 7])
+        write_seeds(tmp_path, "b", env, [low])
+        write_seeds(tmp_path, "c", env, [low + scale] * 10)
+    found = told(tmp_path)
+    half = int(np.searchsorted(MARKS, 0.5))
+    assert found["a"].profile[half] == pytest.approx(0.7)
+    low, high = found["a"].profile_intervals[half]
+    assert low is not None
+    assert high is not None
+    # twenty seeds, drawn within two environments: 0.7 +- 2.1 x sqrt(0.7 x 0.3 / 18)
+    assert (low, high) == pytest.approx((0.473, 0.927), abs=0.04)
+    assert found["b"].profile_intervals == [(None, None)] * len(MARKS)
+    assert found["c"].profile_intervals[half] == (1, 1)
+    assert all(0 <= end <= 1 for row in (found["a"], found["c"]) for ends in row.profile_intervals for end in ends if end)
