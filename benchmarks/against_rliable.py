@@ -1,6 +1,6 @@
 """Our aggregate statistics against rliable's own code and scipy's, which are not among qladder's dependencies.
 
-python -m pip install rliable && python benchmarks/against_rliable.py [--json FILE]
+python -m pip install rliable "pandas<3" && python benchmarks/against_rliable.py [--json FILE]
 
 On random score tables of many shapes: IQM, mean, median, optimality gap, probability of improvement, performance
 profiles, Student's t intervals. rliable's IQM rounds the cut down where the number of values is no multiple of four,

@@ -31,11 +31,12 @@ from typing import Any
 import tomli_w
 
 from qladder.envs.errors import EnvironmentFaultError, UserError
-from qladder.runners.config import SECTIONS, agent_names, resolve
+from qladder.runners.config import resolve
 from qladder.runners.loading import agent_class, make_agent, make_environment
 from qladder.runners.memory import available, check_replay
 from qladder.runners.run_folder import provenance, write_json
-from qladder.runners.settings import parse_flags
+from qladder.runners.settings import SECTIONS, parse_flags
+from qladder.runners.shipped import agent_names
 
 ENVS = ["FrozenLake-v1", "CliffWalking-v1", "CartPole-v1", "MountainCar-v0", "qladder/Catch-v0", "Blackjack-v1"]
 LONG = "a" * 3_000
@@ -117,7 +118,7 @@ def fields(agent: str) -> dict[str, list[str]]:
 def attempt(words: Sequence[str]) -> str:
     """What `train` with these words comes to before it has a folder: refused, accepted, or what must not be."""
     try:
-        flags, rest = parse_flags(words, SECTIONS)
+        flags, rest = parse_flags(words)
         if len(rest) != 2 or any(word.startswith("-") for word in rest):
             return "refused"  # not that many names, which the command line itself refuses
         config = resolve(*rest, flags)

@@ -65,4 +65,5 @@ def _check_atari(id: str, kwargs: Mapping[str, Any]) -> None:
     for name, value in kwargs.items():
         if (name, value) != ("obs_type", "ram"):
             close = nearest(str(value), ["ram"]) if name == "obs_type" else nearest(name, ["obs_type"])
-            raise UserError(f"{about} no kwargs but obs_type = 'ram', not {name} = {value!r}{close}")
+            ours = "--protocol.RULE VALUE changes a rule"
+            raise UserError(f"{about} no kwargs but obs_type = 'ram', not {name} = {value!r}{close} ({ours})")

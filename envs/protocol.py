@@ -60,6 +60,7 @@ class Protocol:
     score: Literal["evaluation", "training"] = "evaluation"
     """Whether the score is taken from separate evaluation episodes or from training returns."""
     evaluation: Evaluation = field(default_factory=Evaluation)
+    """How a score is taken: .epsilon, .episodes, .last_steps, .episode_cap."""
 
     @property
     def rules(self) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, MinLen
 
 from qladder.envs.errors import UserError, nearest
-from qladder.runners.config import CONFIGS
 from qladder.runners.scales import Scale, scale
 from qladder.runners.settings import Table, build, dump, merge, read_toml
+from qladder.runners.shipped import CONFIGS
 from qladder.runners.suite_file import Task
 
 Settings = dict[str, dict[str, Any]]

@@ -14,10 +14,11 @@ from qladder.runners.arrays import DAMAGED
 from qladder.runners.claim_file import Claim, Question, check_seeds, claim_names, load_claim, settings_table
 from qladder.runners.claim_runs import ClaimRuns, diverged, read_claim
 from qladder.runners.claim_verdict import Answer, Measures, answers, measures
-from qladder.runners.config import CONFIGS, resolve
+from qladder.runners.config import resolve
 from qladder.runners.crew import alone
 from qladder.runners.progress import say
 from qladder.runners.run_folder import write_json, write_text
+from qladder.runners.shipped import CONFIGS
 from qladder.runners.suite import run_suite
 from qladder.runners.suite_file import Task
 from qladder.runners.taken import own_cost, trained_runs

@@ -63,7 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(argv: list[str]) -> None:
     from qladder.runners.settings import parse_flags
 
-    sections = ("env", "agent", "replay", "run")
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise UserError(f"command '{argv[0]}': there is no such command{nearest(argv[0], COMMANDS)} (qladder --help)")
     if argv == ["--version"]:
@@ -71,7 +70,7 @@ def _run(argv: list[str]) -> None:
         return
     if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
         raise UserError(f"{argv[0]}: options stand after the command: qladder COMMAND ... {argv[0]}")
-    flags, rest = parse_flags(argv, sections)
+    flags, rest = parse_flags(argv)
     if flags and argv[0] not in ("train", "plan", "bench", "play", "solve"):
         section, table = next(iter(flags.items()))
         raise UserError(f"--{section}.{next(iter(table))}: qladder {argv[0]} takes no settings")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qladder.runners.config import agent_entry, resolve
+from qladder.runners.config import resolve
 from qladder.runners.settings import Table
+from qladder.runners.shipped import agent_entry
 
 ABSENT = "absent"
 

@@ -88,7 +88,7 @@ def _arithmetic() -> str:
 
 def _atari() -> str:
     from qladder.envs.make import make_env
-    from qladder.runners.config import load_protocol
+    from qladder.runners.protocols import load_protocol
 
     env = make_env("ALE/Pong-v5", load_protocol("machado-2018"), seed=0, batched=True)
     env.reset()

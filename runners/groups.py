@@ -9,9 +9,9 @@ from typing import Any
 
 from qladder.envs.errors import UserError
 from qladder.runners.arrays import DAMAGED
-from qladder.runners.config import load_protocol, protocol_names
 from qladder.runners.diff import differing, setting_text
 from qladder.runners.likeness import OWN, written
+from qladder.runners.protocols import load_protocol, protocol_names
 from qladder.runners.runs import RunSummary
 
 LONGEST = 48  # characters of settings in a name
@@ -106,10 +106,10 @@ def _differing(rules: Sequence[Mapping[str, Any] | None]) -> str:
 
 
 def _words(runs: Sequence[RunSummary]) -> dict[str, str]:
-    """By settings' hash, what tells it from the agent's others of as many steps: their values, where they are few."""
-    kinds: dict[tuple[str, int], dict[str, RunSummary]] = {}
+    """By settings' hash, what tells it from others of its steps and protocol: values, where they are few."""
+    kinds: dict[tuple[str, int, str], dict[str, RunSummary]] = {}
     for run in runs:
-        kinds.setdefault((run.agent, run.steps), {}).setdefault(run.settings_hash, run)
+        kinds.setdefault((run.agent, run.steps, run.protocol.hash), {}).setdefault(run.settings_hash, run)
     found: dict[str, str] = {}
     for by_hash in kinds.values():
         if len(by_hash) == 1:
@@ -136,7 +136,8 @@ def _label(run: RunSummary, beside: Sequence[RunSummary], words: Mapping[str, st
     label = run.agent
     if len({other.steps for other in namesakes}) > 1:
         label += f" @{run.steps:,}"
-    if len({other.settings_hash for other in namesakes if other.steps == run.steps}) > 1:
+    alike = [o for o in namesakes if (o.steps, o.protocol.hash) == (run.steps, run.protocol.hash)]
+    if len({other.settings_hash for other in alike}) > 1:
         told = words.get(run.settings_hash)
         label += f" #{run.settings_hash[:6]}" if told is None else f" ({told})"
     if len({other.protocol.hash for other in beside}) > 1:

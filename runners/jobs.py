@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from qladder.envs.errors import UserError
+from qladder.envs.protocol import Protocol
 from qladder.runners.config import Config, resolve
 from qladder.runners.likeness import finished, own_modules, training_hash
 from qladder.runners.run_folder import read_manifest, run_name
+from qladder.runners.runs import env_name
 from qladder.runners.source import own_code
 from qladder.runners.suite_file import Suite, Task
 
@@ -88,10 +90,12 @@ def jobs_of(suite: Suite, folder: Path, seeds: int | None = None) -> list[Job]:
     """All runs, the first seed of every task first, so that there is something to look at early.
 
     Raises:
-        UserError: settings that do not fit, or two tasks whose runs would share a folder.
+        UserError: settings that do not fit, two tasks whose runs would share a folder, or different protocols on one
+            environment in a suite that does not ask for it.
     """
     found: list[Job] = []
     taken: dict[Path, int] = {}
+    by_env: dict[str, Protocol] = {}
     for seed in range(suite.first_seed, suite.first_seed + (seeds or suite.seeds)):
         for number, task in enumerate(suite.tasks, start=1):
             config = resolve(task.agent, task.env, task.table(seed))
@@ -100,6 +104,13 @@ def jobs_of(suite: Suite, folder: Path, seeds: int | None = None) -> list[Job]:
                 raise UserError(
                     f"suite tasks {taken[job.folder]} and {number} are both {task.agent} on {task.env}, whose runs "
                     "would share a folder: give one of them a label"
+                )
+            env = env_name(config.env.id, config.env.variant)
+            usual = by_env.setdefault(env, config.protocol)
+            if usual.hash != config.protocol.hash and not suite.mix_protocols:
+                raise UserError(
+                    f"suite task {number}: {env} follows protocol {config.protocol.name} here and {usual.name} before, "
+                    "so that their scores do not compare: mix_protocols = true compares them all the same"
                 )
             found.append(job)
     return found

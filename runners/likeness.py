@@ -9,8 +9,9 @@ from typing import Any
 
 from qladder.envs.errors import UserError
 from qladder.runners.arrays import DAMAGED
-from qladder.runners.config import Config, EnvConfig, RunConfig, agent_entry, sections, settings_class_of
-from qladder.runners.settings import Table, defaults, read_toml
+from qladder.runners.config import Config, EnvConfig, RunConfig
+from qladder.runners.settings import Table, defaults, read_toml, sections
+from qladder.runners.shipped import agent_entry, settings_class_of
 
 OWN = (
     *("seed", "device", "threads", "log_every", "health_every"),

@@ -7,8 +7,9 @@ from typing import Any
 
 from qladder.agents.architecture import layers
 from qladder.agents.network_config import NetworkConfig
-from qladder.runners.config import CONFIGS, agent_entry, agent_names, families, load_protocol, protocol_names
+from qladder.runners.protocols import load_protocol, protocol_names
 from qladder.runners.settings import read_toml
+from qladder.runners.shipped import CONFIGS, agent_entry, agent_names, families
 
 ATARI, ALL_ACTIONS = (4, 84, 84), 18
 NETWORKS: dict[str, tuple[str, NetworkConfig, tuple[int, ...], int]] = {  # with the input that each is usual for
@@ -98,18 +99,25 @@ def print_settings(agent: str, env: str, flags: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from qladder.runners.config import EnvConfig, RunConfig, resolve, settings_class_of
-    from qladder.runners.settings import fields_help
+    from qladder.envs.protocol import Protocol
+    from qladder.runners.config import EnvConfig, RunConfig, resolve
+    from qladder.runners.protocols import rules_of
+    from qladder.runners.settings import dump, fields_help
+    from qladder.runners.shipped import settings_class_of
 
     config = resolve(agent, env, flags)
     console = Console(markup=False)
     console.print(f"qladder train {agent} {env}: settings from {' < '.join(('class defaults', *config.sources))}\n")
     settings_class = settings_class_of(agent_entry(agent))
-    classes = {"env": EnvConfig, "agent": settings_class, "replay": settings_class.replay, "run": RunConfig}
-    for section, values in config.table().items():
+    classes = {
+        **{"env": EnvConfig, "agent": settings_class, "replay": settings_class.replay, "run": RunConfig},
+        "protocol": Protocol,
+    }
+    rules = rules_of(env, config.env.kwargs)
+    for section, values in {**config.table(), "protocol": dump(config.protocol)}.items():
         table = Table(title=section, title_justify="left", box=None, show_header=False)
         for name, value, meaning in fields_help(classes[section], {k: v for k, v in values.items() if k != "name"}):
-            if name != "id":
+            if name != "id" and (section != "protocol" or name in rules):
                 table.add_row(*map(Text, (f"--{section}.{name}", value.replace("null", "none"), meaning)))
         console.print(table)
         console.print()

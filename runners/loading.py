@@ -13,12 +13,13 @@ from qladder.envs.make import make_env
 from qladder.envs.spec import EnvSpec, ResumableEnv
 from qladder.runners import checkpoint
 from qladder.runners.arrays import DAMAGED
-from qladder.runners.config import Config, agent_entry, resolve
+from qladder.runners.config import Config, resolve
 from qladder.runners.device import set_up_torch
 from qladder.runners.evaluation import Policy, evaluate_policy, evaluation_environment
 from qladder.runners.progress import say
 from qladder.runners.run_folder import check_run, no_checkpoint
 from qladder.runners.segments import Segments
+from qladder.runners.shipped import agent_entry
 
 
 def make_environment(config: Config, batched: bool, *, agent_steps: int = 0) -> ResumableEnv:

@@ -53,7 +53,7 @@ def plan(
         )
         raise UserError(f"{strange[0]}: {whole}")
     if of_whom is of_run:
-        from qladder.runners.config import agent_names
+        from qladder.runners.shipped import agent_names
         from qladder.runners.suite import PROBE
         from qladder.runners.suite_plan import Asked, lines, plan_suite
 

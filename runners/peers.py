@@ -22,7 +22,7 @@ class StableBaselines3:
     `update_every` agent steps; with N of them, N / `update_every` times after each vector step, which is the same work.
 
     Raises:
-        UserError: the extra is not installed, or the environment is none of ALE's.
+        UserError: the extra is not installed, or the environment is none of ALE's, or a rule is the user's own.
     """
 
     def __init__(self, config: Config, num_envs: int) -> None:
@@ -34,6 +34,8 @@ class StableBaselines3:
             raise UserError(f"--peers needs the extra `peers` ({error}): {install('peers')}") from error
         if not config.env.id.startswith("ALE/"):
             raise UserError(f"--peers compares Atari games; {config.env.id} is none")
+        if odd := sorted(config.own_rules.keys() - {"sticky", "evaluation"}):
+            raise UserError(f"--peers: protocol.{odd[0]} is not told to Stable-Baselines3, which has the zoo's own")
         gymnasium.register_envs(ale_py)
         run, agent = config.run, config.agent
         together = num_envs > 1

@@ -12,9 +12,9 @@ import numpy as np
 from qladder.envs.errors import UserError, nearest
 from qladder.envs.reading import told
 from qladder.runners.arrays import DAMAGED
-from qladder.runners.config import CONFIGS
 from qladder.runners.reference_files import Published, read_curves
 from qladder.runners.settings import read_toml
+from qladder.runners.shipped import CONFIGS
 from qladder.runners.stats import Floats
 
 SUFFIXES = (".json", ".csv")

@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Train an agent on an environment, e.g. `qladder train dqn CartPole-v1`.
 
-    Any setting can be given as --SECTION.FIELD VALUE (sections env, agent, replay, run);
+    Any setting can be given as --SECTION.FIELD VALUE (sections env, agent, replay, run, protocol);
     `qladder train AGENT ENV --help` lists them with their values.
 
     Args:

@@ -19,11 +19,12 @@ from typing import Any
 from qladder.envs.errors import StorageError, UserError
 from qladder.envs.reading import told
 from qladder.runners.arrays import DAMAGED
-from qladder.runners.config import CONFIGS, Config
+from qladder.runners.config import Config
 from qladder.runners.device import gpu_name
 from qladder.runners.likeness import settings_hash
 from qladder.runners.segments import fsync
 from qladder.runners.settings import Table
+from qladder.runners.shipped import CONFIGS
 from qladder.runners.source import code_digest, own_code, package_versions
 
 TRAINED_IN = "trained_in"

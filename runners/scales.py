@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qladder.envs.errors import UserError
-from qladder.runners.config import CONFIGS
 from qladder.runners.settings import read_toml
+from qladder.runners.shipped import CONFIGS
 
 
 class Scale(NamedTuple):

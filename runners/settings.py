@@ -21,6 +21,7 @@ from qladder.envs.errors import UserError, nearest
 
 Table = dict[str, Any]
 
+SECTIONS = ("env", "agent", "replay", "run", "protocol")
 ELSEWHERE = {
     "lr": "agent.learning_rate",
     "discount": "agent.gamma",
@@ -39,6 +40,16 @@ ELSEWHERE = {
     "learning_starts": "run.learning_starts",
     "seed": "run.seed",
     "n_envs": "env.num_envs",
+    "frameskip": "protocol.frame_skip",
+    "repeat_action_probability": "protocol.sticky",
+    "full_action_space": "protocol.full_action_space",
+    "terminal_on_life_loss": "protocol.life_loss",
+    "noop_max": "protocol.noop_max",
+    "screen_size": "protocol.screen",
+    "frame_stack": "protocol.stack",
+    "reward_clip": "protocol.clip_rewards",
+    "clip_rewards": "protocol.clip_rewards",
+    "max_episode_steps": "protocol.episode_cap",
 }
 """What settings are called here that have another name in other libraries, or stand in another section there."""
 
@@ -66,7 +77,18 @@ def merge(*layers: Mapping[str, Any]) -> Table:
     return result
 
 
-def parse_flags(arguments: Sequence[str], sections: Sequence[str]) -> tuple[Table, list[str]]:
+def sections(table: Mapping[str, Any], where: str) -> Table:
+    """The sections of settings, each a table; UserError for what is none of them."""
+    for name, value in table.items():
+        if name not in SECTIONS:
+            hint = nearest(name, SECTIONS) or "; there are " + ", ".join(SECTIONS)
+            raise UserError(f"{where}: there is no section '{name}'{hint}")
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: '{name}' is a section, not a value")
+    return dict(table)
+
+
+def parse_flags(arguments: Sequence[str]) -> tuple[Table, list[str]]:
     """`--section.field value ...` flags as a table, and the arguments that are none; dashes in fields are underscores.
 
     A value is read as TOML where it can be (`3`, `1e-4`, `true`, `[64, 64]`), else as text; several make a list.
@@ -81,8 +103,8 @@ def parse_flags(arguments: Sequence[str], sections: Sequence[str]) -> tuple[Tabl
         if not (flag.startswith("--") and dot):
             rest.append(arguments[i - 1])
             continue
-        if section not in sections:
-            raise UserError(f"{flag}: there is no section '{section}'{nearest(section, sections)}")
+        if section not in SECTIONS:
+            raise UserError(f"{flag}: there is no section '{section}'{nearest(section, SECTIONS)}")
         values = [value] if equals else []
         while not equals and i < len(arguments) and not arguments[i].startswith("--"):
             values.append(arguments[i])
@@ -122,8 +144,10 @@ def build(cls: type, table: Mapping[str, Any], where: str) -> Any:
             hint = nearest(str(problem["input"]), re.findall("'(.*?)'", problem["ctx"]["expected"]))
         elif isinstance(problem["input"], str) and "," in problem["input"]:
             hint = "; several values stand apart: " + problem["input"].replace(",", " ")
-        schedule = problem["type"] == "dataclass_type"
-        said = "must be a number, or .start, .end and .over" if schedule else _lower(problem["msg"])
+        said = _lower(problem["msg"])
+        if problem["type"] == "dataclass_type":
+            schedule = problem["ctx"]["class_name"] == Schedule.__name__
+            said = "must be a number, or .start, .end and .over" if schedule else "must be a table of fields"
         raise UserError(f"{where}.{path} = {problem['input']!r}: {said}{hint}") from error
 
 

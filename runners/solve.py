@@ -7,8 +7,9 @@ from typing import Any
 
 from qladder.envs.errors import UserError
 from qladder.envs.mdp import optimal_values
-from qladder.runners.config import families, resolve
+from qladder.runners.config import resolve
 from qladder.runners.evaluation import truth
+from qladder.runners.shipped import families
 
 
 def solve(env: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:

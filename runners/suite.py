@@ -152,7 +152,8 @@ def _report(asked: Asked, all_jobs: list[Job], failed: dict[Path, str]) -> Suite
     suite, folder, name = asked.suite, asked.folder, asked.name
     finished = [job for job in all_jobs if job.done()]
     found = find_runs([job.folder for job in finished]) if finished else None
-    comparison = compare(*found, delta=suite.delta, scales=suite.own_scales) if found else compare([])
+    own, mixed = suite.own_scales, suite.mix_protocols
+    comparison = compare(*found, mix_protocols=mixed, delta=suite.delta, scales=own) if found else compare([])
     title = f"qladder suite {Path(name).stem}"
     marks = {
         env_name(job.config.env.id, job.config.env.variant): job.task.at_least
@@ -161,13 +162,14 @@ def _report(asked: Asked, all_jobs: list[Job], failed: dict[Path, str]) -> Suite
     }
     report = None
     if found:
-        own = suite.own_scales
-        report = write_report(found.runs, folder, title, comparison=comparison, marks=marks, scales=own)
+        report = write_report(
+            *(found.runs, folder, title), mix_protocols=mixed, comparison=comparison, marks=marks, scales=own
+        )
     passed = _passed(suite, all_jobs, {run.folder: run for run in found.runs} if found else {})
     if found:
         if any(run.curve for run in found.runs if scored(run)):
-            curves_figure(found.runs, folder / "curves.png")
-        write_seeds(groups(found.runs), folder)
+            curves_figure(found.runs, folder / "curves.png", mix_protocols=mixed)
+        write_seeds(groups(found.runs, mix_protocols=mixed), folder)
         write_json(folder / "results.json", _results(name, comparison, passed, found.runs))
     return SuiteResult(
         folder, report, comparison, [{"run": str(run), "reason": reason} for run, reason in failed.items()], passed

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, MinLen
 
 from qladder.envs.errors import UserError, nearest
-from qladder.runners.config import CONFIGS
 from qladder.runners.scales import Scale, own_scales
 from qladder.runners.settings import Table, build, merge, read_toml
+from qladder.runners.shipped import CONFIGS
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class Suite:
     """The smallest difference of returns that matters."""
     scales: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By environment the returns of random play and of a solved task, where qladder does not know them."""
+    mix_protocols: bool = False
+    """Whether tasks on one environment may follow different protocols; the report then tells each agent's."""
 
     @property
     def own_scales(self) -> dict[str, Scale]:

@@ -16,9 +16,10 @@ from qladder.envs.atari import AtariEnv, AtariScreen
 from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
 from qladder.envs.protocol import Evaluation, Protocol
-from qladder.runners.config import load_protocol, resolve
+from qladder.runners.config import resolve
 from qladder.runners.evaluation import play
 from qladder.runners.loading import evaluate, load_run
+from qladder.runners.protocols import load_protocol
 from qladder.runners.runs import read_run
 from qladder.runners.training import train
 from qladder.runners.watch import watch

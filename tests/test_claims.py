@@ -19,9 +19,9 @@ from qladder.runners.claim_file import Claim, claim_names, load_claim
 from qladder.runners.claim_report import formula, told_of, write_claims
 from qladder.runners.claim_verdict import Answer, Measures, _found_with, answers, effect, measures
 from qladder.runners.claims import KEPT, cards, list_claims, write_last
-from qladder.runners.config import CONFIGS
 from qladder.runners.progress import duration
 from qladder.runners.runs import find_runs
+from qladder.runners.shipped import CONFIGS
 from qladder.runners.stats import student_mean, t_quantile
 from qladder.runners.wording import number
 

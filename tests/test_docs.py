@@ -13,9 +13,10 @@ import pytest
 
 from qladder.runners import cli
 from qladder.runners.claim_file import load_claim
-from qladder.runners.config import SECTIONS, agent_entry, resolve
+from qladder.runners.config import resolve
 from qladder.runners.jobs import jobs_of
 from qladder.runners.settings import parse_flags
+from qladder.runners.shipped import agent_entry
 from qladder.runners.suite_file import load_suite
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +56,7 @@ def test_there_are_commands() -> None:
 @pytest.mark.parametrize("command", ALL, ids=lambda command: command.split("  ")[0])
 def test_a_command_is_understood(command: str, tmp_path: Path) -> None:
     """Its flags are there, and the agents, settings, presets, suites and claims that it names. Nothing is run."""
-    flags, rest = parse_flags(shlex.split(command, comments=True), SECTIONS)
+    flags, rest = parse_flags(shlex.split(command, comments=True))
     bound = cli._parse(rest)
     assert isinstance(bound, partial)
     given = inspect.signature(bound.func).bind(*bound.args, **bound.keywords).arguments

@@ -18,10 +18,11 @@ from qladder.agents.objective import Transitions
 from qladder.envs.errors import UserError
 from qladder.envs.mdp import FiniteMDP, optimal_values
 from qladder.replay.types import Step
-from qladder.runners.config import agent_entry, agent_names, resolve
+from qladder.runners.config import resolve
 from qladder.runners.diff import diff
 from qladder.runners.evaluation import truth
 from qladder.runners.loading import make_agent, make_environment
+from qladder.runners.shipped import agent_entry, agent_names
 
 INNER = [s for s in range(16) if s not in (5, 7, 11, 12, 15)]  # of FrozenLake: terminal states are never acted in
 GAMMA = 0.9

@@ -14,7 +14,9 @@ from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
 from qladder.envs.masked import VELOCITIES, Without, hide_velocities
 from qladder.envs.stacked import stack_4
-from qladder.runners.config import family_of, load_protocol, resolve
+from qladder.runners.config import resolve
+from qladder.runners.protocols import load_protocol
+from qladder.runners.shipped import family_of
 
 
 def test_hidden_cart_pole_is_cart_pole_without_its_velocities() -> None:

@@ -15,9 +15,9 @@ from qladder.envs.errors import UserError
 from qladder.envs.seeding import integer
 from qladder.envs.tmaze import EAST, NORTH
 from qladder.runners.compare import compare
-from qladder.runners.config import load_protocol
 from qladder.runners.keys import keys_of
 from qladder.runners.person import play_by_hand
+from qladder.runners.protocols import load_protocol
 from qladder.runners.runs import find_runs
 from qladder.runners.training import train
 

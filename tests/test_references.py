@@ -12,7 +12,7 @@ from test_report import Page
 from torch.utils.tensorboard import SummaryWriter
 
 from qladder.envs.errors import UserError
-from qladder.runners.config import protocol_names
+from qladder.runners.protocols import protocol_names
 from qladder.runners.references import Reference, find_references, reference_names
 from qladder.runners.report import write_report
 from qladder.runners.runs import find_runs

@@ -22,10 +22,10 @@ from qladder.envs.errors import UserError
 from qladder.runners import train
 from qladder.runners.axes import spread
 from qladder.runners.compare import compare
-from qladder.runners.config import load_protocol
 from qladder.runners.curves import CLOCKS, Clock, aggregate
 from qladder.runners.pictures import MOST
 from qladder.runners.progress import duration
+from qladder.runners.protocols import load_protocol
 from qladder.runners.report import curves_figure, facts, write_report
 from qladder.runners.runs import find_runs
 from qladder.runners.settings import merge

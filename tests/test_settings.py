@@ -10,13 +10,13 @@ import pytest
 
 from qladder.agents.schedules import Clocks, Probability
 from qladder.envs.errors import UserError
-from qladder.runners.config import CONFIGS, agent_names, load_protocol, protocol_names, resolve
+from qladder.runners.config import resolve
 from qladder.runners.likeness import settings_hash, settings_hash_of
+from qladder.runners.protocols import load_protocol, protocol_names
 from qladder.runners.run_folder import write_config
-from qladder.runners.settings import ELSEWHERE, merge, parse_flags, read_toml
+from qladder.runners.settings import ELSEWHERE, dump, merge, parse_flags, read_toml
+from qladder.runners.shipped import CONFIGS, agent_names
 from qladder.runners.suite_file import load_suite
-
-SECTIONS = ("env", "agent", "replay", "run")
 
 
 def test_layers_win_in_their_order(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_flags_are_read_as_toml_where_they_can_be() -> None:
     arguments = (
         "train dqn --agent.learning-rate 1e-4 --agent.hidden 64 32 --env.kwargs.map_name=8x8 --run.episodes none --json"
     )
-    table, rest = parse_flags(arguments.split(), SECTIONS)
+    table, rest = parse_flags(arguments.split())
     assert table == {
         "agent": {"learning_rate": 1e-4, "hidden": [64, 32]},
         "env": {"kwargs": {"map_name": "8x8"}},
@@ -135,7 +135,8 @@ def test_what_does_not_fit_is_said_in_a_line(agent: Any, env: str, flags: Any, s
 
 
 def test_what_other_libraries_call_otherwise_is_there() -> None:
-    table = resolve("dqn", "CartPole-v1", {}).table()
+    config = resolve("dqn", "CartPole-v1", {})
+    table = {**config.table(), "protocol": dump(config.protocol)}
     for setting in ELSEWHERE.values():
         section, _, name = setting.partition(".")
         assert name in table[section], setting
@@ -152,7 +153,7 @@ def test_a_whole_number_may_be_written_as_a_power_of_ten() -> None:
 )
 def test_flags_that_do_not_fit(flag: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        parse_flags(flag, SECTIONS)
+        parse_flags(flag)
 
 
 def test_half_written_and_missing_files(tmp_path: Path) -> None:

@@ -90,4 +90,6 @@ def test_bands_of_profiles(tmp_path: Path) -> None:
     assert (low, high) == pytest.approx((0.473, 0.927), abs=0.04)
     assert found["b"].profile_intervals == [(None, None)] * len(MARKS)
     assert found["c"].profile_intervals[half] == (1, 1)
-    assert all(0 <= end <= 1 for row in (found["a"], found["c"]) for ends in row.profile_intervals for end in ends if end)
+    assert all(
+        0 <= end <= 1 for row in (found["a"], found["c"]) for ends in row.profile_intervals for end in ends if end
+    )
