@@ -103,7 +103,10 @@ def test_a_suite_says_whether_protocols_may_differ(tmp_path: Path) -> None:
     tasks = f'{task}\n{task}label = "clipped"\nsettings.protocol.clip_rewards = true\n'
     file, out = tmp_path / "clipped.toml", tmp_path / "out"
     file.write_text(f'summary = ""\nseeds = 2\n{tasks}')
-    with pytest.raises(UserError, match=r"suite task 2: CartPole-v1 follows protocol classic .*clip_rewards=true.* here .* mix_protocols = true"):
+    with pytest.raises(
+        UserError,
+        match=r"suite task 2: CartPole-v1 follows protocol classic .*clip_rewards=true.* here .* mix_protocols = true",
+    ):
         run_suite(str(file), out=str(out))
     assert not out.exists()
     file.write_text(f'summary = ""\nseeds = 2\nmix_protocols = true\n{tasks}')

@@ -75,11 +75,12 @@ def test_without_evaluations_on_the_way_there_is_no_curve(tmp_path: Path, bare: 
 
 
 def test_bands_of_profiles(tmp_path: Path) -> None:
-    """Of a's ten seeds on each environment seven score 1 and three 0; b has one seed; c always has 1."""
+    """Of a's ten seeds on each environment seven score 1 and three 0; b has one seed; c always has 1, d in two of three."""
     for env, low, scale in (("X", 0.0, 10.0), ("Y", 100.0, 100.0)):
         write_seeds(tmp_path, "a", env, [low + scale * x for x in [0] * 3 + [1] * 7])
         write_seeds(tmp_path, "b", env, [low])
         write_seeds(tmp_path, "c", env, [low + scale] * 10)
+        write_seeds(tmp_path, "d", env, [low, low + scale, low + scale])
     found = told(tmp_path)
     half = int(np.searchsorted(MARKS, 0.5))
     assert found["a"].profile[half] == pytest.approx(0.7)
@@ -90,6 +91,5 @@ def test_bands_of_profiles(tmp_path: Path) -> None:
     assert (low, high) == pytest.approx((0.473, 0.927), abs=0.04)
     assert found["b"].profile_intervals == [(None, None)] * len(MARKS)
     assert found["c"].profile_intervals[half] == (1, 1)
-    assert all(
-        0 <= end <= 1 for row in (found["a"], found["c"]) for ends in row.profile_intervals for end in ends if end
-    )
+    ends = [end for agent in ("a", "c", "d") for interval in found[agent].profile_intervals for end in interval]
+    assert all(end is not None and 0 <= end <= 1 for end in ends)
