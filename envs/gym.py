@@ -24,6 +24,8 @@ from qladder.envs.reading import BROKEN, UnreadableError, flag, reader, real, si
 from qladder.envs.seeding import integer
 from qladder.envs.spec import EnvSpec, TimeStep
 
+LIMIT = "max_episode_steps"
+
 
 def make_gym(
     id: str,
@@ -36,6 +38,8 @@ def make_gym(
     render_mode: str | None = None,
 ) -> gymnasium.Env[Any, Any]:
     """The environment itself, with the protocol's time limit and the user's wrappers (see `wrapped`).
+
+    `max_episode_steps` among `kwargs` is a limit of agent steps in place of its own.
 
     Raises:
         UserError: no such id, an argument or a wrapper that it does not take, or a package that is missing.
@@ -50,7 +54,7 @@ def make_gym(
         spec = gymnasium.spec(name)
         if _is_old_game(spec):  # there where ale-py has been imported: it would be played by no protocol
             raise UserError(f"environment '{id}': an Atari game by an older name{_nearest_id(id)}")
-        limit = _limit(spec.max_episode_steps, protocol, training)
+        limit = _limit(_own_limit(id, options.pop(LIMIT, spec.max_episode_steps)), protocol, training)
         env = gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **options)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{id}: {error}; extras of qladder: box2d, render") from error
@@ -249,6 +253,12 @@ class BatchEnv:
     def close(self) -> None:
         for env in self._envs:
             env.close()
+
+
+def _own_limit(id: str, steps: Any) -> int | None:
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise UserError(f"environment '{id}': {LIMIT} = {steps!r} must be a number of steps")
+    return steps
 
 
 def _limit(own: int | None, protocol: Protocol, training: bool) -> int | None:

@@ -15,7 +15,7 @@ from qladder.runners.shipped import CONFIGS
 NO_RULES = ("name", "version", "summary", "source")
 SCREENS = ("max_pool", "screen", "stack")
 """Rules of games that are seen, and not read from the console's memory."""
-EVERYWHERE = ("clip_rewards", "episode_cap", "score", "evaluation")
+EVERYWHERE = ("clip_rewards", "score", "evaluation")
 """Rules that environments have which are no Atari games."""
 
 
@@ -49,7 +49,8 @@ def with_rules(base: Protocol, rules: Mapping[str, Any], env: str, kwargs: Mappi
     known = rules_of(env, kwargs)
     for name in rules:
         if name in NO_RULES or (name not in known and name in dump(base)):
-            raise UserError(f"protocol.{name}: is no rule of {env}; there are {', '.join(known)}")
+            more = " (--env.kwargs.max_episode_steps N limits its episodes)" if name == "episode_cap" else ""
+            raise UserError(f"protocol.{name}: is no rule of {env}; there are {', '.join(known)}{more}")
     changed: Protocol = build(Protocol, merge(dump(base), rules), "protocol")
     differing = {name: value for name, value in changed.rules.items() if value != base.rules[name]}
     if not differing:

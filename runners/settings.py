@@ -49,7 +49,7 @@ ELSEWHERE = {
     "frame_stack": "protocol.stack",
     "reward_clip": "protocol.clip_rewards",
     "clip_rewards": "protocol.clip_rewards",
-    "max_episode_steps": "protocol.episode_cap",
+    "max_episode_steps": "env.kwargs.max_episode_steps",
 }
 """What settings are called here that have another name in other libraries, or stand in another section there."""
 

@@ -171,6 +171,14 @@ def test_caps_hold_where_an_environment_has_no_shorter_limit(
     assert env.spec.max_episode_steps == limit
 
 
+def test_a_limit_in_place_of_the_environments_own() -> None:
+    kwargs = {"max_episode_steps": 3}
+    env = GymEnv(make_gym("MountainCar-v0", PROTOCOL, kwargs=kwargs), "MountainCar-v0", 0, "env")
+    env.reset()
+    assert [env.step(0).last for _ in range(3)] == [False, False, True]
+    assert (env.spec.max_episode_steps, kwargs) == (3, {"max_episode_steps": 3})
+
+
 def test_wrappers_go_on_in_their_order() -> None:
     env = make_gym(
         "CartPole-v1", PROTOCOL, wrappers=["gymnasium.wrappers:Autoreset", "gymnasium.wrappers:FlattenObservation"]
@@ -194,6 +202,7 @@ def test_wrappers_go_on_in_their_order() -> None:
         ("CartPole-v1", {"wrappers": ["broken:wrap"]}, "'broken:wrap': ZeroDivisionError"),
         ("broken:X-v0", {}, "ZeroDivisionError"),
         ("FrozenLake-v1", {"kwargs": {"map_name": "9x9"}}, "9x9"),
+        ("CartPole-v1", {"kwargs": {"max_episode_steps": 0}}, "max_episode_steps = 0 must be a number of steps"),
         ("CartPole-v1", {"num_envs": 2}, "one environment at a time"),
         ("ALE/Pong-v5", {"kwargs": {"mode": 1}}, "their protocol"),
     ],

@@ -50,7 +50,13 @@ def test_rules_that_are_the_protocols_own_change_nothing() -> None:
         (PONG, {}, {"evaluation": 3}, r"protocol.evaluation = 3: must be a table of fields"),
         (PONG, {}, {"evaluation": {"epsilon": -1}}, r"protocol.evaluation.epsilon = -1: input should be"),
         (PONG, {"obs_type": "ram"}, {"stack": 2}, r"protocol.stack: is no rule of ALE/Pong-v5; there are"),
-        ("CartPole-v1", {}, {"sticky": 0.1}, r"protocol.sticky: is no rule of CartPole-v1; there are clip_rewards, ep"),
+        ("CartPole-v1", {}, {"sticky": 0.1}, r"protocol.sticky: is no rule of CartPole-v1; there are clip_rewards, sc"),
+        (
+            "CartPole-v1",
+            {},
+            {"episode_cap": 9},
+            r"is no rule of CartPole-v1; .*--env.kwargs.max_episode_steps N limits",
+        ),
     ],
 )
 def test_what_is_no_rule_is_refused(env: str, kwargs: dict[str, Any], rules: dict[str, Any], said: str) -> None:

@@ -75,7 +75,7 @@ def test_without_evaluations_on_the_way_there_is_no_curve(tmp_path: Path, bare: 
 
 
 def test_bands_of_profiles(tmp_path: Path) -> None:
-    """Of a's ten seeds on each environment seven score 1 and three 0; b has one seed; c always has 1, d in two of three."""
+    """Of a's ten seeds on each environment seven score 1 and three 0; b has one seed; c all, d two of three."""
     for env, low, scale in (("X", 0.0, 10.0), ("Y", 100.0, 100.0)):
         write_seeds(tmp_path, "a", env, [low + scale * x for x in [0] * 3 + [1] * 7])
         write_seeds(tmp_path, "b", env, [low])
