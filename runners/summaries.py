@@ -67,7 +67,7 @@ def spreadsheets(comparison: Comparison, grouped: Sequence[Group], first: Sequen
     return {
         "scores": _csv(_flat(asdict(s)) for s in comparison.scores),
         "pairs": _csv(_flat(asdict(p)) for p in comparison.pairs),
-        "overall": _csv(_flat(asdict(o)) for o in comparison.overall),
+        "overall": _csv(_flat({k: v for k, v in asdict(o).items() if k != "curve"}) for o in comparison.overall),
         "overall_curves": _csv(
             {"agent": o.agent, "share": at, "iqm": value, "iqm_interval_low": low, "iqm_interval_high": high}
             for o in comparison.overall

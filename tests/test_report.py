@@ -452,6 +452,9 @@ def test_environments_together_have_a_section_of_their_own(tmp_path: Path) -> No
     with (tmp_path / "out" / "report-data" / "overall_curves.csv").open() as file:
         curves = list(csv.DictReader(file))
     assert {(row["agent"], float(row["share"])): float(row["iqm"]) for row in curves}["a", 1.0] == pytest.approx(0.5)
+    head = (tmp_path / "out" / "report-data" / "overall.csv").read_text().splitlines()[0]
+    assert head.startswith("agent,iqm,iqm_interval_low,iqm_interval_high,mean,")
+    assert "curve" not in head
     one = tmp_path / "one"
     write_seeds(one, "a", "CartPole-v1", [1, 2])
     assert "All environments together" not in Page(report(one)).text
