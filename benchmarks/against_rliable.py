@@ -51,7 +51,7 @@ def main() -> int:
         better = probability_of_improvement(list(a.T), list(b.T), resamples=10).value
         compare("probability of improvement", better, metrics.probability_of_improvement(a, b))
         marks = np.linspace(-1, 2, 31) + 0.013  # between the rounded scores
-        shares = [share.value for share in profile(list(a.T), marks, resamples=10)]
+        shares = [share.value for share in profile(list(a.T), marks)]
         compare("profile", shares, [library.run_score_deviation(a, mark) for mark in marks])
         x = rng.normal(size=seeds)
         theirs = scipy_stats.t.interval(0.95, seeds - 1, loc=x.mean(), scale=scipy_stats.sem(x))

@@ -50,12 +50,16 @@ def make_gym(
     module, _, name = id.rpartition(":")
     if module:
         _import_of(id, module)
+    limited = LIMIT in options
+    own = _own_limit(id, options.pop(LIMIT, None))
     try:
         spec = gymnasium.spec(name)
         if _is_old_game(spec):  # there where ale-py has been imported: it would be played by no protocol
             raise UserError(f"environment '{id}': an Atari game by an older name{_nearest_id(id)}")
-        limit = _limit(_own_limit(id, options.pop(LIMIT, spec.max_episode_steps)), protocol, training)
+        limit = _limit(own if limited else spec.max_episode_steps, protocol, training)
         env = gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **options)
+    except UserError:
+        raise
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{id}: {error}; extras of qladder: box2d, render") from error
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
@@ -256,9 +260,12 @@ class BatchEnv:
 
 
 def _own_limit(id: str, steps: Any) -> int | None:
-    if steps is not None and (type(steps) is not int or steps < 1):
-        raise UserError(f"environment '{id}': {LIMIT} = {steps!r} must be a number of steps")
-    return steps
+    """Of agent steps, from the user's settings."""
+    if steps is None or steps == "none":
+        return None
+    if type(steps) not in (int, float) or steps != int(steps) or not 0 < steps < 2**31:
+        raise UserError(f"environment '{id}': {LIMIT} = {steps!r} must be a number of steps, or none")
+    return int(steps)
 
 
 def _limit(own: int | None, protocol: Protocol, training: bool) -> int | None:

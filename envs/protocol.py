@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 Fraction = Annotated[float, Ge(0), Le(1)]
 
@@ -18,11 +18,11 @@ class Evaluation:
 
     epsilon: Fraction = 0.0
     """Probability of a uniformly random action."""
-    episodes: Annotated[int, Gt(0)] = 100
+    episodes: Annotated[int, Gt(0), Le(1_000_000)] = 100
     """How many; where training returns are the score, how many of the last ones."""
     last_steps: Annotated[int, Gt(0)] | None = None
     """Where training returns are the score: all that ended in so many last agent steps, instead of `episodes`."""
-    episode_cap: Annotated[int, Gt(0)] | None = None
+    episode_cap: Annotated[int, Gt(0), Lt(2**31)] | None = None
     """Frames after which an evaluation episode is cut; None: as in training."""
 
 
@@ -35,17 +35,17 @@ class Protocol:
     summary: str = ""
     source: str = ""
     """Where the rules are published."""
-    frame_skip: Annotated[int, Gt(0)] = 1
+    frame_skip: Annotated[int, Gt(0), Le(1_000)] = 1
     """Emulator frames in one agent step (the action is repeated)."""
     max_pool: bool = False
     """Pixel-wise maximum over the last two frames."""
-    screen: Annotated[int, Gt(0)] = 84
+    screen: Annotated[int, Gt(0), Le(1_024)] = 84
     """Side of the square greyscale picture, in pixels."""
-    stack: Annotated[int, Gt(0)] = 4
+    stack: Annotated[int, Gt(0), Le(64)] = 4
     """Frames in one observation."""
     sticky: Fraction = 0.0
     """Probability that the previous action is executed instead (Machado et al. 2018)."""
-    noop_max: Annotated[int, Ge(0)] = 0
+    noop_max: Annotated[int, Ge(0), Le(10_000)] = 0
     """Up to this many frames of doing nothing start an episode."""
     fire_reset: bool = False
     """Press FIRE at the start of an episode where the game has that button."""
@@ -55,7 +55,7 @@ class Protocol:
     """`discount-0`: in training a lost life cuts the bootstrap, and the game goes on."""
     clip_rewards: bool = False
     """Learn from rewards clipped to [-1, 1]; scores are never clipped."""
-    episode_cap: Annotated[int, Gt(0)] | None = None
+    episode_cap: Annotated[int, Gt(0), Lt(2**31)] | None = None
     """Frames after which an episode is truncated; elsewhere than on Atari, only where the environment has no limit."""
     score: Literal["evaluation", "training"] = "evaluation"
     """Whether the score is taken from separate evaluation episodes or from training returns."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qladder.envs.errors import UserError
+from qladder.envs.protocol import Protocol
 from qladder.runners.arrays import DAMAGED
 from qladder.runners.claim_file import Claim, Question, check_seeds, claim_names, load_claim, settings_table
 from qladder.runners.claim_runs import ClaimRuns, diverged, read_claim
@@ -106,7 +107,7 @@ def run_claim(
     place = out / f"{claim.name}-{claim.stamp}"
     lost = {run.arm for run in diverged(claim, place)}
     trials = [task for _, _, task in claim.tuning_tasks() if task.label not in lost]
-    _check_curves(claim)
+    _check_runs(claim)
     failed: list[str] = []
     run = partial(run_suite, jobs=jobs, retries=retries, executor=executor, mix_code=mix_code, progress=progress)
     if trials:
@@ -137,10 +138,15 @@ def _not_chosen(arm: str, found: ClaimRuns) -> str:
     return f"arm '{arm}' has no best trial, since '{missing[0]}' has not ended with a score for every seed"
 
 
-def _check_curves(claim: Claim) -> None:
-    """UserError where runs would be evaluated once: an area needs two points."""
+def _check_runs(claim: Claim) -> None:
+    """UserError where arms would be scored otherwise than others, or once: an area needs two points."""
+    protocols: dict[str, Protocol] = {}
     for task in claim.tasks({}):
         config = resolve(task.agent, task.env, task.table(0))
+        usual = protocols.setdefault(task.env, config.protocol)
+        if usual.hash != config.protocol.hash:
+            told = f"protocol {config.protocol.name} for '{task.label}', and {usual.name} for another"
+            raise UserError(f"{claim.name}: on {task.env} {told}; the arms of a claim follow one")
         if claim.metric == "area" and (config.run.eval_every or 1) >= config.run.steps:
             told = f"{claim.name}: metric = 'area' needs two evaluations of a run, and run.eval_every is"
             raise UserError(f"{told} {config.run.eval_every:,} of {config.run.steps:,} steps on {task.env}")

@@ -148,9 +148,10 @@ def compare(
     failed = [Failed(str(r.folder), r.agent, r.env, r.seed, _why(r)) for r in runs if not scored(r)]
     failed += [Failed(str(folder), None, None, None, reason) for folder, reason in left_out]
     scores = [_score(group, some, metric) for group, some in zip(grouped, values, strict=True)]
-    overall = together(grouped, values, scales)
+    overall, overall_cautions = together(grouped, values, scales)
     measured = metric if metric == "score" else f"area over {over}"
     cautions = [told for group in grouped if (told := mixed_code(group)) is not None]
+    cautions += overall_cautions
     if unknown := sorted((scales or {}).keys() - {group.env for group in grouped}):
         cautions.append(f"no run here is of {', '.join(unknown)}, of which a scale was given")
     return Comparison(scores, pairs, failed, overall, delta, measured, cautions)

@@ -98,7 +98,10 @@ def areas(
     Raises:
         UserError: there is no such stretch.
     """
-    curves, (start, end) = in_common(runs, over, begins)
+    try:
+        curves, (start, end) = in_common(runs, over, begins)
+    except UserError as error:
+        raise UserError(f"{error}; --metric score compares without evaluations on the way") from None
     found = []
     for x, y in curves:
         inside = np.unique([start, *x[(x > start) & (x < end)], end])
@@ -109,15 +112,17 @@ def areas(
 def in_common(
     runs: Iterable[RunSummary], over: Over, begins: float | None = None
 ) -> tuple[list[tuple[Floats, Floats]], tuple[float, float]]:
-    """Each run's evaluations, clock and return, and the stretch of the clock on which all have been; see `areas`."""
+    """Each run's evaluations, clock and return, and the stretch of the clock on which all have been; see `areas`.
+
+    Raises:
+        UserError: there is no such stretch.
+    """
     clock = Clock(over, lambda point: float(getattr(point, over)), is_time=False)
     runs = list(runs)
     if untold := [run for run in runs if any(getattr(point, over) is None for point in run.curve)]:
         raise UserError(f"{untold[0].folder}: its evaluations do not tell {over}; --over seconds works")
     if bare := [run for run in runs if not run.curve]:
-        raise UserError(
-            f"{bare[0].folder}: not evaluated during training, so it has no area; --metric score needs none"
-        )
+        raise UserError(f"{bare[0].folder}: not evaluated during training")
     curves = [_points(run, clock) for run in runs]
     if begins is not None:
         curves = [(np.append(0.0, x[x > 0]), np.append(begins, y[x > 0])) for x, y in curves]
@@ -125,14 +130,12 @@ def in_common(
     if not start < end:
         if once := [run for run in runs if len(run.curve) < 2]:
             raise UserError(
-                f"{once[0].folder}: was evaluated once, and an area needs two evaluations (run.eval_every); "
-                "--metric score needs one"
+                f"{once[0].folder}: was evaluated once, and a stretch needs two evaluations (run.eval_every)"
             )
         late = max(runs, key=lambda run: float(getattr(run.curve[0], over)))
         early = min(runs, key=lambda run: float(getattr(run.curve[-1], over)))
         raise UserError(
-            f"{late.env}: {late.folder} was first evaluated when {early.folder} had been for the last time, by {over}; "
-            "so that their areas do not compare (--metric score)"
+            f"{late.env}: {late.folder} was first evaluated when {early.folder} had been for the last time, by {over}"
         )
     return curves, (start, end)
 

@@ -12,6 +12,7 @@ from qladder.agents.agent import Agent
 from qladder.envs.errors import UserError
 from qladder.envs.make import make_env
 from qladder.envs.mdp import FiniteMDP, from_gym, optimal_return, policy_return, policy_value
+from qladder.envs.protocol import Protocol
 from qladder.envs.seeding import generator
 from qladder.envs.spec import EnvSpec, ResumableEnv
 from qladder.replay.returns import one_step
@@ -251,12 +252,18 @@ def _told(config: Config, returns: list[float], known: Truth | None, agent_steps
         "interval": list(mean_interval(returns)),
         "returns": returns,
         "episodes": len(returns),
-        "human_normalized": human_normalized(config.env.id, mean),
+        "human_normalized": None if _cut_short(config.protocol) else human_normalized(config.env.id, mean),
         "protocol": config.protocol.name,
         "checkpoint_agent_steps": agent_steps,
         "optimal_return": None if known is None else known.optimal_return,
         "optimal_return_in_limit": None if known is None else known.optimal_return_in_limit,
     }
+
+
+def _cut_short(protocol: Protocol) -> bool:
+    """Whether episodes end before the shortest that are published beside people's, Nature's five minutes."""
+    caps = (protocol.evaluation.episode_cap, protocol.episode_cap)
+    return any(cap is not None and cap < 18_000 for cap in caps)
 
 
 def human_normalized(env_id: str, score: float) -> float | None:

@@ -241,8 +241,7 @@ def draw(
         ends.append(End(longest / unit, score, _short(label), MUTED, whose))
         measured.append(score)
         if clock.of_frames is not None:
-            run = grouped[0].runs[0]
-            x = clock.of_frames(reference.frames, run.frames / max(run.agent_steps, 1))
+            x = clock.of_frames(reference.frames, reference.frames_per_step)
             seen = x <= longest  # what came later than these runs would leave them no room
             pattern = DASHES[styles[reference.name][1]]
             way = axes.plot(x[seen] / unit, reference.mean[seen], ".", color=MUTED, linestyle=pattern, gid=whose)

@@ -48,9 +48,9 @@ def groups(runs: Iterable[RunSummary], *, mix_protocols: bool = False) -> list[G
         if not mix_protocols:
             _refuse_mixed(env, by_env[env])
         by_label: dict[str, list[RunSummary]] = {}
-        words = _words(by_env[env])
+        words, rules = _words(by_env[env]), _rule_words(by_env[env])
         for run in by_env[env]:
-            by_label.setdefault(_label(run, by_env[env], words), []).append(run)
+            by_label.setdefault(_label(run, by_env[env], words, rules), []).append(run)
         for label in sorted(by_label):
             found.append(Group(label, env, _by_seed(label, by_label[label])))
     return found
@@ -102,7 +102,7 @@ def _differing(rules: Sequence[Mapping[str, Any] | None]) -> str:
     values = {name: [json.dumps(each.get(name), default=str) for each in known] for name in names}
     told = [f"{name} ({', '.join(each)})" for name, each in values.items() if len(set(each)) > 1]
     unknown = " (the rules of one are not known)" if len(known) < len(rules) else ""
-    return f": they differ in {', '.join(told)}{unknown}" if told else unknown
+    return f": they differ in {', '.join(told)}{unknown}" if told else unknown or " (their names alone differ)"
 
 
 def _words(runs: Sequence[RunSummary]) -> dict[str, str]:
@@ -130,7 +130,20 @@ def _words(runs: Sequence[RunSummary]) -> dict[str, str]:
     return found
 
 
-def _label(run: RunSummary, beside: Sequence[RunSummary], words: Mapping[str, str]) -> str:
+def _rule_words(runs: Sequence[RunSummary]) -> dict[str, str]:
+    """By protocol's hash the rules that tell it from the others, where they are few, else its name and hash."""
+    one_of_each = {run.protocol.hash: run for run in runs}
+    told = {digest: f"{run.protocol} {digest[:6]}" for digest, run in one_of_each.items()}
+    rules = {digest: known for digest, run in one_of_each.items() if (known := _rules(run)) is not None}
+    if len(rules) < len(told):
+        return told
+    names = dict.fromkeys(name for each in rules.values() for name in each)
+    differing = [name for name in names if len({str(each.get(name)) for each in rules.values()}) > 1]
+    short = {d: ", ".join(f"{name} {setting_text(each.get(name))}" for name in differing) for d, each in rules.items()}
+    return short if differing and all(len(text) <= LONGEST for text in short.values()) else told
+
+
+def _label(run: RunSummary, beside: Sequence[RunSummary], words: Mapping[str, str], rules: Mapping[str, str]) -> str:
     """The agent's name and whatever differs among the runs of that agent (the protocol: of the environment)."""
     namesakes = [other for other in beside if other.agent == run.agent]
     label = run.agent
@@ -140,8 +153,8 @@ def _label(run: RunSummary, beside: Sequence[RunSummary], words: Mapping[str, st
     if len({other.settings_hash for other in alike}) > 1:
         told = words.get(run.settings_hash)
         label += f" #{run.settings_hash[:6]}" if told is None else f" ({told})"
-    if len({other.protocol.hash for other in beside}) > 1:
-        label += f" [{run.protocol} {run.protocol.hash[:6]}]"
+    if len(rules) > 1:
+        label += f" [{rules[run.protocol.hash]}]"
     return label
 
 

@@ -22,6 +22,7 @@ EVALUATED = {
     "env": ("eval_kwargs", "eval_wrappers"),
     "agent": ("stress", "stress_size"),
     "run": ("label", "claim", "eval_every", "eval_episodes"),
+    "protocol": ("evaluation",),  # but where the score is that of the training, whose weights nobody else takes
 }
 """Fields of which training knows nothing: what evaluations alone have, and what a run is called."""
 
@@ -120,4 +121,6 @@ def own_modules(table: Table, *, training: bool = False) -> set[str]:
 def _training(table: Table, agent: Any) -> Table:
     essential = _essential(table, agent)
     learnt = {s: {k: v for k, v in fields.items() if k not in EVALUATED.get(s, ())} for s, fields in essential.items()}
+    if not learnt.get("protocol"):
+        learnt.pop("protocol", None)
     return {**learnt, "run": {**learnt["run"], "seed": table["run"]["seed"]}}

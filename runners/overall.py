@@ -41,13 +41,18 @@ def overall(tasks: Sequence[Floats], resamples: int = RESAMPLES) -> Aggregate:
     )
 
 
-def profile(tasks: Sequence[Floats], marks: Floats, resamples: int = FEWER) -> list[Resampled]:
+def enough(tasks: Sequence[Floats]) -> int:
+    """Resamples for each point of a picture: of few seeds as many as for aggregates, so that their ends agree."""
+    return RESAMPLES if sum(map(len, tasks)) <= 60 else FEWER
+
+
+def profile(tasks: Sequence[Floats], marks: Floats) -> list[Resampled]:
     """The share of all seeds of all tasks that score more than each mark `[K]`, with its draws."""
 
     def above(mark: float) -> Statistic:
         return lambda rows: (rows > mark).mean(axis=1)
 
-    return [resampled(tasks, above(mark), resamples=resamples) for mark in marks.tolist()]
+    return [resampled(tasks, above(mark), resamples=enough(tasks)) for mark in marks.tolist()]
 
 
 def probability_of_improvement(a: Sequence[Floats], b: Sequence[Floats], resamples: int = FEWER) -> Resampled:

@@ -38,6 +38,10 @@ class Reference:
     seeds: int | str | None = None  # in words where a source says two things
     source: str = ""
 
+    @property
+    def frames_per_step(self) -> int:
+        return FRAME_SKIP if self.env.startswith("ALE/") else 1
+
 
 def reference_names() -> list[str]:
     """All tables that there are."""

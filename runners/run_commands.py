@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from qladder.envs.errors import UserError
 from qladder.runners import command_line
-from qladder.runners.command_line import STATUS, Json, Out, flags, print_json
+from qladder.runners.command_line import STATUS, Json, Out, print_json, with_flags
 from qladder.runners.progress import say
 
 
@@ -52,22 +52,21 @@ def train(
         allow_drift: Resume, or take weights, with other versions, threads or hardware too, and record it.
         until_done: Start again from the newest good checkpoint where training dies, at most ten times.
         trained_in: Do not train: evaluate the final weights of this finished run in another way, with --agent.stress,
-            --env.eval_kwargs or --env.eval_wrappers; all other settings are its own.
+            --env.eval_kwargs, --env.eval_wrappers or --protocol.evaluation; all other settings are its own.
         init_from: Begin with the weights, or the table, of this run; `{seed}` in its name stands for the seed.
         config: A TOML file of settings, e.g. a run's config.toml, or the name of a preset (qladder list presets).
     """
     from qladder.runners import training
     from qladder.runners.lock import hold_claim
-    from qladder.runners.settings import merge
 
     hold_claim()
-    short: dict[str, dict[str, Any]] = {
-        "run": {"steps": steps, "seed": seed, "device": device, "init_from": init_from},
-        "env": {"protocol": protocol},
-        "agent": {"learner": learner},
-    }
-    given = {section: {k: v for k, v in table.items() if v is not None} for section, table in short.items()}
-    settings = merge({k: v for k, v in given.items() if v}, flags)
+    settings = with_flags(
+        {
+            "run": {"steps": steps, "seed": seed, "device": device, "init_from": init_from},
+            "env": {"protocol": protocol},
+            "agent": {"learner": learner},
+        }
+    )
     if until_done and trained_in is not None:
         raise UserError("--until-done with --trained-in: what trains nothing needs no second attempt")
     if until_done:
@@ -235,11 +234,8 @@ def play(
         name: Name of the run's folder in --out; by default your name, environment and seed.
     """
     from qladder.runners.person import play_by_hand
-    from qladder.runners.settings import merge
 
-    short: dict[str, dict[str, Any]] = {"run": {"episodes": episodes, "seed": seed}, "env": {"protocol": protocol}}
-    given = {section: {k: v for k, v in table.items() if v is not None} for section, table in short.items()}
-    settings = merge({k: v for k, v in given.items() if v}, flags)
+    settings = with_flags({"run": {"episodes": episodes, "seed": seed}, "env": {"protocol": protocol}})
     result = play_by_hand(env, settings=settings, who=who, minutes=minutes, rate=rate, out=out, name=name)
     if json:
         print_json(result)

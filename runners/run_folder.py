@@ -265,9 +265,11 @@ def same_run(path: Path, config: Config, *, asked: bool = True) -> None:
             raise _another(f"protocol {'' if renamed else now.name + ' '}was {told} now", path, asked, "rules")
     may_change = {"steps", "episodes", "eval_every", "device", "hang_after"}
     may_change |= {"checkpoint_every", "checkpoint_minutes", "keep_every"}
-    for section, now in config.table().items():
-        for name, value in now.items():
-            before = old.table().get(section, {}).get(name)
+    old_table, table = old.table(), config.table()
+    for section in {**old_table, **table}:
+        of_old, of_new = old_table.get(section, {}), table.get(section, {})
+        for name in {**of_new, **of_old}:
+            before, value = of_old.get(name), of_new.get(name)
             if before != value and not (section == "run" and name in may_change):
                 raise _another(f"{section}.{name} was {before!r} and is {value!r} now", path, asked, "settings")
 

@@ -84,7 +84,8 @@ def sections(table: Mapping[str, Any], where: str) -> Table:
             hint = nearest(name, SECTIONS) or "; there are " + ", ".join(SECTIONS)
             raise UserError(f"{where}: there is no section '{name}'{hint}")
         if not isinstance(value, Mapping):
-            raise UserError(f"{where}: '{name}' is a section, not a value")
+            named = " (a protocol's name is env.protocol)" if name == "protocol" else ""
+            raise UserError(f"{where}: '{name}' is a section, not a value{named}")
     return dict(table)
 
 

@@ -140,9 +140,9 @@ def _checked(trained: Path, theirs: Config, config: Config) -> RunSummary:
         raise UserError(f"--trained-in: {trained} {why}")
     if differing := training_differs(theirs, config):
         raise UserError(f"--trained-in: {trained} is trained with other settings: {', '.join(differing)}")
-    if run.protocol.hash != protocol_stamp(config)["hash"]:
+    if run.protocol.hash != protocol_stamp(theirs)["hash"]:
         raise UserError(
-            f"--trained-in: {trained} was made under {run.protocol} ({run.protocol.hash}), another protocol"
+            f"--trained-in: {trained} was made under {run.protocol} ({run.protocol.hash}), which has other rules now"
         )
     if config.protocol.score == "training":
         raise UserError(f"--trained-in: by protocol {config.protocol.name} the score is that of the training")

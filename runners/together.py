@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 
@@ -12,7 +12,7 @@ from qladder.envs.errors import UserError
 from qladder.runners.bootstrap import resampled
 from qladder.runners.curves import in_common
 from qladder.runners.groups import Group
-from qladder.runners.overall import FEWER, overall, probability_of_improvement, profile
+from qladder.runners.overall import enough, overall, probability_of_improvement, profile
 from qladder.runners.scales import Scale, Scales, scale
 from qladder.runners.stats import Floats, Interval, iqm_rows
 
@@ -51,11 +51,13 @@ class Overall:
     curve: OverallCurve | None  # where all runs were evaluated on the way
 
 
-def together(grouped: Sequence[Group], values: Sequence[Sequence[float]], scales: Scales | None) -> list[Overall]:
+def together(
+    grouped: Sequence[Group], values: Sequence[Sequence[float]], scales: Scales | None
+) -> tuple[list[Overall], list[str]]:
     """Over environments that have a scale, and agents that were run on all of them, two at least of each.
 
     `values` are each group's, one for each of its runs. Where not every agent was run everywhere, those are taken that
-    make the largest table. The best come first.
+    make the largest table. The best come first. And in words what of curves there is not, and why.
     """
     table: dict[str, dict[str, tuple[Group, Scale, Floats]]] = {}
     for group, some in zip(grouped, values, strict=True):
@@ -71,9 +73,15 @@ def together(grouped: Sequence[Group], values: Sequence[Sequence[float]], scales
         better[a][b] = (found_better.value, (low, high))
         turned = (None, None) if low is None or high is None else (1 - high, 1 - low)
         better[b][a] = (1 - found_better.value, turned)
-    curves = _curves([[table[agent][env][:2] for agent in agents] for env in envs])
+    seen = [agent for agent in agents if all(_on_the_way(table[agent][env][0]) for env in envs)]
+    curves, cautions = _curves({env: [table[agent][env][:2] for agent in seen] for env in envs})
+    if unseen := [agent for agent in agents if agent not in seen]:
+        cautions.append(
+            f"without evaluations on the way, and so without a curve over environments: {', '.join(unseen)}"
+        )
+    of_agent = dict(zip(seen, curves, strict=True)) if curves else {}
     rows = []
-    for i, agent in enumerate(agents):
+    for agent in agents:
         told, shares = overall(tasks[agent]), profile(tasks[agent], MARKS)
         rows.append(
             Overall(
@@ -90,10 +98,10 @@ def together(grouped: Sequence[Group], values: Sequence[Sequence[float]], scales
                 profile=[share.value for share in shares],
                 profile_intervals=[_within(share.interval()) for share in shares],
                 improvement=better[agent],
-                curve=None if curves is None else curves[i],
+                curve=of_agent.get(agent),
             )
         )
-    return sorted(rows, key=lambda row: (-row.iqm, -row.mean))
+    return sorted(rows, key=lambda row: (-row.iqm, -row.mean)), cautions
 
 
 def _largest(run_on: dict[str, set[str]]) -> tuple[list[str], list[str]]:
@@ -109,33 +117,41 @@ def _largest(run_on: dict[str, set[str]]) -> tuple[list[str], list[str]]:
     )
 
 
-def _curves(by_env: Sequence[Sequence[tuple[Group, Scale]]]) -> list[OverallCurve] | None:
-    """One for each agent, where all runs were evaluated on the way.
+def _on_the_way(group: Group) -> bool:
+    return all(len(run.curve) > 1 and not run.taken for run in group.runs)
+
+
+def _curves(by_env: Mapping[str, Sequence[tuple[Group, Scale]]]) -> tuple[list[OverallCurve], list[str]]:
+    """One for each agent, where all runs have a stretch in common; and in words where that ends before others do.
 
     `by_env` has for each environment the agents' groups, in one order, and its scale. Runs are taken as straight
     between their evaluations, from where all have been evaluated.
     """
     on_the_way: list[list[list[tuple[Floats, Floats]]]] = []  # of each environment, agent and run: share and score
-    start = 0.0
-    try:
-        for row in by_env:
+    start, cut = 0.0, []
+    for env, row in by_env.items():
+        try:
             points, (first, last) = in_common([run for group, _ in row for run in group.runs], "agent_steps")
-            runs = iter(points)
-            on_the_way.append(
-                [[(x / last, known.normalised(y)) for x, y in islice(runs, len(g.runs))] for g, known in row]
-            )
-            start = max(start, first / last)
-    except UserError:  # a run that was not evaluated on the way
-        return None
+        except UserError as error:
+            return [], [f"no curves over environments: {error}"]
+        runs = iter(points)
+        on_the_way.append([[(x / last, known.normalised(y)) for x, y in islice(runs, len(g.runs))] for g, known in row])
+        start = max(start, first / last)
+        if max(x[-1] for x, _ in points) > last:
+            shortest = next(g.label for g, _ in row if any(run.curve[-1].agent_steps <= last for run in g.runs))
+            cut.append(f"on {env} after {last:,.0f} agent steps ({shortest})")
+    if not all(on_the_way):
+        return [], []
+    cautions = [f"curves over environments end where the shortest run does: {'; '.join(cut)}"] if cut else []
     share = np.linspace(start, 1, POINTS)
     curves = []
     for theirs in zip(*on_the_way, strict=True):
-        found = [
-            resampled([np.array([np.interp(at, x, y) for x, y in task]) for task in theirs], iqm_rows, resamples=FEWER)
-            for at in share
-        ]
+        found = []
+        for at in share:
+            scores = [np.array([np.interp(at, x, y) for x, y in task]) for task in theirs]
+            found.append(resampled(scores, iqm_rows, resamples=enough(scores)))
         curves.append(OverallCurve(share.tolist(), [f.value for f in found], [f.interval() for f in found]))
-    return curves
+    return curves, cautions
 
 
 def _within(interval: Interval) -> Interval:

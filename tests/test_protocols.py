@@ -12,7 +12,7 @@ from qladder.runners.compare import compare
 from qladder.runners.config import resolve
 from qladder.runners.loading import make_environment
 from qladder.runners.protocols import load_protocol
-from qladder.runners.run_folder import write_config
+from qladder.runners.run_folder import same_run, write_config
 from qladder.runners.runs import find_runs, read_run
 from qladder.runners.suite import run_suite
 from qladder.runners.training import train
@@ -41,21 +41,54 @@ def test_rules_that_are_the_protocols_own_change_nothing() -> None:
     assert "protocol" not in config.table()
 
 
+def test_rules_that_another_protocol_has_are_that_one(tmp_path: Path) -> None:
+    full = load_protocol("nature-full-games")
+    rules = {"evaluation": {"epsilon": full.evaluation.epsilon, "episodes": full.evaluation.episodes}}
+    rules["evaluation"]["episode_cap"] = "none"  # type: ignore[assignment]
+    config = resolve("dqn", PONG, {"env": {"protocol": "nature-2015"}, "protocol": rules})
+    assert config.protocol == full
+    write_config(tmp_path, config)
+    assert resolve(None, None, {}, tmp_path / "config.toml").protocol == full
+
+
+def test_a_run_that_has_only_its_settings_keeps_its_rules(tmp_path: Path) -> None:
+    """Killed before its manifest was written."""
+    ruled, plain = resolve("dqn", PONG, {"protocol": {"sticky": 0}}), resolve("dqn", PONG, {})
+    write_config(tmp_path, ruled)
+    same_run(tmp_path, ruled)
+    with pytest.raises(UserError, match=r"protocol.sticky was 0.0 and is None now"):
+        same_run(tmp_path, plain)
+    write_config(tmp_path, plain)
+    with pytest.raises(UserError, match=r"protocol.sticky was None and is 0.0 now"):
+        same_run(tmp_path, ruled)
+
+
 @pytest.mark.parametrize(
     ("env", "kwargs", "rules", "said"),
     [
         (PONG, {}, {"sticky": 1.5}, r"protocol.sticky = 1.5: input should be less than or equal to 1"),
-        (PONG, {}, {"stiky": 0}, r"protocol.stiky: there is no such field; did you mean 'sticky'"),
-        (PONG, {}, {"name": "mine"}, r"protocol.name: is no rule of ALE/Pong-v5; there are frame_skip, "),
+        (PONG, {}, {"stiky": 0}, r"protocol.stiky: is no rule of ALE/Pong-v5; did you mean 'sticky'"),
+        (PONG, {}, {"repeat_action_probability": 0}, r"; it is --protocol.sticky"),
+        (PONG, {}, {"episodes": 30}, r"; it is --protocol.evaluation.episodes"),
+        (PONG, {}, {"noop_max": 3_000_000_000}, r"protocol.noop_max = 3000000000: input should be less"),
+        (PONG, {}, {"stack": 100_000}, r"protocol.stack = 100000: input should be less"),
+        (
+            PONG,
+            {},
+            {"evaluation": {"last_steps": 9}},
+            r"protocol.evaluation.last_steps: the score is not that of the tr",
+        ),
+        (PONG, {}, {"score": "training", "evaluation": {"epsilon": 0.1}}, r"evaluation.epsilon: the score is that of"),
+        (PONG, {}, {"name": "mine"}, r"protocol.name: is no rule of ALE/Pong-v5"),
         (PONG, {}, {"evaluation": 3}, r"protocol.evaluation = 3: must be a table of fields"),
         (PONG, {}, {"evaluation": {"epsilon": -1}}, r"protocol.evaluation.epsilon = -1: input should be"),
-        (PONG, {"obs_type": "ram"}, {"stack": 2}, r"protocol.stack: is no rule of ALE/Pong-v5; there are"),
+        (PONG, {"obs_type": "ram"}, {"stack": 2}, r"protocol.stack: is no rule of ALE/Pong-v5; did"),
         ("CartPole-v1", {}, {"sticky": 0.1}, r"protocol.sticky: is no rule of CartPole-v1; there are clip_rewards, sc"),
         (
             "CartPole-v1",
             {},
             {"episode_cap": 9},
-            r"is no rule of CartPole-v1; .*--env.kwargs.max_episode_steps N limits",
+            r"is no rule of CartPole-v1: --env.kwargs.max_episode_steps N limits",
         ),
     ],
 )
@@ -95,10 +128,7 @@ def test_runs_by_other_rules_do_not_compare_and_keep_them(tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"differ in evaluation.episodes \(3, 100\)"):
         compare(*runs)
     labels = {score.agent for score in compare(*runs, mix_protocols=True).scores}
-    assert {label.partition(" v1")[0] for label in labels} == {
-        "random [classic",
-        "random [classic (evaluation.episodes=3)",
-    }
+    assert labels == {"random [evaluation.episodes 100]", "random [evaluation.episodes 3]"}
     with pytest.raises(UserError, match=r"protocol was classic \(evaluation.episodes=3\) and is classic now"):
         train("random", "CartPole-v1", settings=settings, out=tmp_path, name="ruled", resume=True)
 

@@ -137,6 +137,18 @@ def test_a_wrapper_of_ones_own_around_evaluations_is_no_other_training(
         train(trained_in=trained, settings=other, out=tmp_path, until=3)
 
 
+def test_rules_of_the_score_are_no_other_training(trained: Path, tmp_path: Path) -> None:
+    other = {"protocol": {"evaluation": {"episodes": 7, "epsilon": 0.5}}, "run": {"label": "half"}}
+    taken = read_run(train(trained_in=trained, settings=other, out=tmp_path)["run"])
+    assert taken.taken
+    assert taken.evaluation is not None
+    assert (taken.evaluation.episodes, taken.protocol.name) == (
+        7,
+        "classic (evaluation.epsilon=0.5, evaluation.episodes=7)",
+    )
+    assert training_hash(resolve("dqn", "CartPole-v1", merge(SMALL, other))) == training_hash(run_config(trained))
+
+
 def test_one_that_was_killed_is_done_again(trained: Path, tmp_path: Path) -> None:
     train(trained_in=trained, settings=OTHERWISE, out=tmp_path, name="taken")
     (tmp_path / "taken" / "summary.json").unlink()
@@ -156,6 +168,7 @@ def test_one_that_was_killed_is_done_again(trained: Path, tmp_path: Path) -> Non
         ({"agent": {"gamma": 0.5}}, r"trained with other settings: agent\.gamma"),
         ({"run": {"steps": 700, "seed": 1}}, r"other settings: run\.seed, run\.steps"),
         ({"env": {"kwargs": {"sutton_barto_reward": True}}}, r"other settings: env\.kwargs"),
+        ({"protocol": {"clip_rewards": True}}, r"other settings: protocol\.clip_rewards"),
         ({"agent": {"stress": "prune-random"}}, r"is called dqn too: --name or --run\.label"),
     ],
 )
@@ -175,7 +188,7 @@ def test_runs_that_have_nothing_to_give_are_refused_and_leave_nothing(trained: P
     with pytest.raises(UserError, match="has not trained to its end"):
         train(trained_in=other, out=tmp_path, name="again")
     changed(other / "summary.json", exit_reason="finished", protocol={"name": "classic", "version": 0, "hash": "0"})
-    with pytest.raises(UserError, match=r"was made under classic v0 \(0\), another protocol"):
+    with pytest.raises(UserError, match=r"was made under classic v0 \(0\), which has other rules now"):
         train(trained_in=other, out=tmp_path, name="again")
     other = copy(trained, tmp_path / "b")
     damage_checkpoints(other)

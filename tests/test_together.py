@@ -65,13 +65,44 @@ def test_curves_are_of_the_middle_half_of_all_seeds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bare", [[], curve((1000, 5))])
-def test_without_evaluations_on_the_way_there_is_no_curve(tmp_path: Path, bare: list[dict[str, Any]]) -> None:
+def test_one_without_evaluations_on_the_way_has_no_curve(tmp_path: Path, bare: list[dict[str, Any]]) -> None:
     for agent in ("a", "b"):
         write_seeds(tmp_path, agent, "X", [5, 6])
         write_seeds(tmp_path, agent, "Y", [150, 160], curve=bare if agent == "b" else curve((0, 100), (1000, 150)))
-    found = told(tmp_path)
-    assert (found["a"].curve, found["b"].curve) == (None, None)
-    assert found["a"].profile[0] == 1
+    found = compare(*find_runs([tmp_path]), scales=SCALES)
+    assert {row.agent: row.curve is None for row in found.overall} == {"a": False, "b": True}
+    assert all(row.profile[0] == 1 for row in found.overall)
+    assert found.cautions == ["without evaluations on the way, and so without a curve over environments: b"]
+
+
+def test_what_cuts_curves_is_told(tmp_path: Path) -> None:
+    """One that ends sooner cuts all others; where it ends before they begin there is no curve."""
+    for agent in ("a", "b"):
+        write_seeds(tmp_path, agent, "X", [5, 6])
+    write_seeds(tmp_path, "a", "Y", [150, 160], curve=curve((500, 100), (1000, 150)))
+    write_seeds(tmp_path / "late", "b", "Y", [150, 160], curve=curve((100, 100), (800, 150)))
+    found = compare(*find_runs([tmp_path]), scales=SCALES)
+    assert all(row.curve is not None for row in found.overall)
+    assert found.cautions == [
+        "curves over environments end where the shortest run does: on Y after 800 agent steps (b)"
+    ]
+    write_seeds(tmp_path / "early", "c", "X", [5, 6])
+    write_seeds(tmp_path / "early", "c", "Y", [150, 160], curve=curve((10, 100), (400, 150)))
+    found = compare(*find_runs([tmp_path]), scales=SCALES)
+    assert [row.curve for row in found.overall] == [None] * 3
+    assert [line.partition(": ")[0] for line in found.cautions] == ["no curves over environments"]
+    assert "was first evaluated when" in found.cautions[0]
+
+
+def test_the_end_of_a_curve_is_the_tables_figure(tmp_path: Path) -> None:
+    """With few seeds too, where intervals lean on few draws."""
+    for agent, up in (("a", 0.0), ("b", 1.0)):
+        write_seeds(tmp_path, agent, "X", [up + x for x in (4, 5, 7)])
+        write_seeds(tmp_path, agent, "Y", [130 + x for x in (0, 10, 40)])
+    for row in told(tmp_path).values():
+        assert row.curve is not None
+        assert row.curve.iqm[-1] == pytest.approx(row.iqm)
+        assert row.curve.interval[-1] == pytest.approx(row.iqm_interval)
 
 
 def test_bands_of_profiles(tmp_path: Path) -> None:
