@@ -132,9 +132,9 @@ def _words(runs: Sequence[RunSummary]) -> dict[str, str]:
 
 def _rule_words(runs: Sequence[RunSummary]) -> dict[str, str]:
     """By protocol's hash the rules that tell it from the others, where they are few, else its name and hash."""
-    one_of_each = {run.protocol.hash: run for run in runs}
-    told = {digest: f"{run.protocol} {digest[:6]}" for digest, run in one_of_each.items()}
-    rules = {digest: known for digest, run in one_of_each.items() if (known := _rules(run)) is not None}
+    made = {run.protocol.hash: run for run in runs}
+    told = {digest: f"{run.protocol} {digest[:6]}" for digest, run in made.items()}
+    rules = {digest: known for digest, run in made.items() if (known := _rules(run)) is not None}
     if len(rules) < len(told):
         return told
     names = dict.fromkeys(name for each in rules.values() for name in each)
