@@ -86,7 +86,7 @@ def _card(card: Card, place: int) -> dict[str, Any]:
     grouped = sorted(groups(card.found.runs), key=lambda g: _arm(claim, g.label))
     styles = colours(grouped)
     chosen = {t.arm: t.trial.label for t in card.found.tuned if t.chosen}
-    envs = list(dict.fromkeys(group.env for group in grouped))
+    of_place = {p.env: [g for g in grouped if g.env.partition(" ")[0] == p.env] for p in claim.place}
     told = facts([run.manifest for run in card.found.runs])
     return {
         "claim": claim,
@@ -107,12 +107,11 @@ def _card(card: Card, place: int) -> dict[str, Any]:
         else [
             (
                 env,
-                clock_svg(
-                    [g for g in grouped if g.env == env], clock, styles, SIZE, f"c{place}-{i}-{j}-", each_seed=False
-                ),
+                clock_svg(some, clock, styles, SIZE, f"c{place}-{i}-{j}-", each_seed=False),
             )
             for j, clock in enumerate(_clocks(claim))
-            for i, env in enumerate(envs)
+            for i, (env, some) in enumerate(of_place.items())
+            if some
         ],
         "rows": [
             {
@@ -127,7 +126,7 @@ def _card(card: Card, place: int) -> dict[str, Any]:
             }
             for arm in claim.arm
         ],
-        "differs": settings_between([g for g in grouped if g.env.partition(" ")[0] == claim.place[0].env]),
+        "differs": settings_between(of_place[claim.place[0].env]),
         "facts": [(key, values) for key, values in told if key in TOLD],
     }
 

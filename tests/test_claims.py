@@ -397,6 +397,22 @@ def test_the_middle_on_a_card_is_that_of_its_verdict(file: Path, tmp_path: Path)
         assert len({number(expected), number(sum(v) / seeds), number(v[seeds // 2])}) == (2 if seeds == 3 else 3)
 
 
+def test_arms_on_a_variant_of_a_place_are_in_its_picture(file: Path, tmp_path: Path) -> None:
+    file.write_text(
+        file.read_text().replace('name = "small"', 'name = "small"\nsettings.env.kwargs.is_slippery = false')
+    )
+    claim = load_claim(str(file))
+    place = tmp_path / "out" / f"{claim.name}-{claim.stamp}" / "runs"
+    for task in claim.tasks({arm.name: claim.trials(arm)[0] for arm in claim.arm}):
+        variant = "is_slippery=False" if task.label == "small" else ""
+        for seed in range(6):
+            leave(place, task, seed, seed / 10, variant=variant)
+    (card,) = cards([str(file)], tmp_path / "out")
+    page = write_claims([card], tmp_path / "page.html").read_text()
+    (figure,) = re.findall(r"<figure>(.*?)</figure>", page, re.DOTALL)
+    assert 'aria-label="Mean return of large, small on FrozenLake-v1 over agent steps"' in figure
+
+
 def test_how_many_more_seeds_might_tell(claim: Claim) -> None:
     """As many as make the margin of Student's t, with the share that finds it in 80 %, no larger than the effect."""
     pattern = np.array([-1.0, -0.6, -0.2, 0.2, 0.6, 1.0]) / 10
