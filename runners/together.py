@@ -74,8 +74,9 @@ def together(
         turned = (None, None) if low is None or high is None else (1 - high, 1 - low)
         better[b][a] = (1 - found_better.value, turned)
     seen = [agent for agent in agents if all(_on_the_way(table[agent][env][0]) for env in envs)]
-    curves, cautions = _curves({env: [table[agent][env][:2] for agent in seen] for env in envs})
-    if unseen := [agent for agent in agents if agent not in seen]:
+    curves, cautions = _curves({env: [table[agent][env][:2] for agent in seen] for env in envs}) if seen else ([], [])
+    unseen = [agent for agent in agents if agent not in seen]
+    if seen and unseen:
         cautions.append(
             f"without evaluations on the way, and so without a curve over environments: {', '.join(unseen)}"
         )
@@ -140,8 +141,6 @@ def _curves(by_env: Mapping[str, Sequence[tuple[Group, Scale]]]) -> tuple[list[O
         if max(x[-1] for x, _ in points) > last:
             shortest = next(g.label for g, _ in row if any(run.curve[-1].agent_steps <= last for run in g.runs))
             cut.append(f"on {env} after {last:,.0f} agent steps ({shortest})")
-    if not all(on_the_way):
-        return [], []
     cautions = [f"curves over environments end where the shortest run does: {'; '.join(cut)}"] if cut else []
     share = np.linspace(start, 1, POINTS)
     curves = []

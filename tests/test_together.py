@@ -75,6 +75,14 @@ def test_one_without_evaluations_on_the_way_has_no_curve(tmp_path: Path, bare: l
     assert found.cautions == ["without evaluations on the way, and so without a curve over environments: b"]
 
 
+def test_where_nobody_was_evaluated_on_the_way_nothing_is_said(tmp_path: Path) -> None:
+    for agent in ("a", "b"):
+        write_seeds(tmp_path, agent, "X", [5, 6], curve=[])
+        write_seeds(tmp_path, agent, "Y", [150, 160], curve=[])
+    found = compare(*find_runs([tmp_path]), scales=SCALES)
+    assert ([row.curve for row in found.overall], found.cautions) == ([None, None], [])
+
+
 def test_what_cuts_curves_is_told(tmp_path: Path) -> None:
     """One that ends sooner cuts all others; where it ends before they begin there is no curve."""
     for agent in ("a", "b"):
