@@ -76,7 +76,7 @@ def together(
     seen = [agent for agent in agents if all(_on_the_way(table[agent][env][0]) for env in envs)]
     curves, cautions = _curves({env: [table[agent][env][:2] for agent in seen] for env in envs}) if seen else ([], [])
     unseen = [agent for agent in agents if agent not in seen]
-    if seen and unseen:
+    if unseen and any(len(run.curve) > 1 for agent in agents for env in envs for run in table[agent][env][0].runs):
         cautions.append(
             f"without evaluations on the way, and so without a curve over environments: {', '.join(unseen)}"
         )

@@ -66,8 +66,8 @@ def test_curves_are_of_the_middle_half_of_all_seeds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bare", [[], curve((1000, 5))])
 def test_one_without_evaluations_on_the_way_has_no_curve(tmp_path: Path, bare: list[dict[str, Any]]) -> None:
-    for agent in ("a", "b"):
-        write_seeds(tmp_path, agent, "X", [5, 6])
+    for agent, on_x in (("a", curve((0, 0), (1000, 5))), ("b", bare)):
+        write_seeds(tmp_path, agent, "X", [5, 6], curve=on_x)
         write_seeds(tmp_path, agent, "Y", [150, 160], curve=bare if agent == "b" else curve((0, 100), (1000, 150)))
     found = compare(*find_runs([tmp_path]), scales=SCALES)
     assert {row.agent: row.curve is None for row in found.overall} == {"a": False, "b": True}
@@ -75,12 +75,17 @@ def test_one_without_evaluations_on_the_way_has_no_curve(tmp_path: Path, bare: l
     assert found.cautions == ["without evaluations on the way, and so without a curve over environments: b"]
 
 
-def test_where_nobody_was_evaluated_on_the_way_nothing_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("on_x", "said"),
+    [([], []), (None, ["without evaluations on the way, and so without a curve over environments: a, b"])],
+)
+def test_where_nobody_was_evaluated_on_the_way_nothing_is_said(tmp_path: Path, on_x: Any, said: list[str]) -> None:
+    """But where they were on one environment, and were not on another."""
     for agent in ("a", "b"):
-        write_seeds(tmp_path, agent, "X", [5, 6], curve=[])
+        write_seeds(tmp_path, agent, "X", [5, 6], **({} if on_x is None else {"curve": on_x}))
         write_seeds(tmp_path, agent, "Y", [150, 160], curve=[])
     found = compare(*find_runs([tmp_path]), scales=SCALES)
-    assert ([row.curve for row in found.overall], found.cautions) == ([None, None], [])
+    assert ([row.curve for row in found.overall], found.cautions) == ([None, None], said)
 
 
 def test_what_cuts_curves_is_told(tmp_path: Path) -> None:
