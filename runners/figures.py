@@ -20,6 +20,7 @@ from qladder.runners.wording import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Style = tuple[str, int]  # a colour and which of the dash patterns
 Dash = tuple[float, tuple[float, ...]]  # as matplotlib has it
@@ -72,10 +73,8 @@ def clock_svg(
         figure = Figure(figsize=size, facecolor="none")
         axes = figure.add_axes(box(beside, *size))
         draw(axes, grouped, clock, styles, each_seed=each_seed, published=published)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    names = ", ".join(g.label for g in grouped)
-    return inline(file.getvalue(), prefix, f"Mean return of {names} on {grouped[0].env} over {clock.name}")
+        names = ", ".join(g.label for g in grouped)
+        return _svg(figure, prefix, f"Mean return of {names} on {grouped[0].env} over {clock.name}")
 
 
 def profile_svg(rows: Sequence[Overall], styles: Mapping[str, Style], size: tuple[float, float], prefix: str) -> str:
@@ -98,9 +97,7 @@ def profile_svg(rows: Sequence[Overall], styles: Mapping[str, Style], size: tupl
         plain_axes(axes, "normalised score", "share of seeds above it")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         label_ends(axes, [_end(float(MARKS[-1]), row.profile[-1], row.agent, styles) for row in rows[::-1]])
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return inline(file.getvalue(), prefix, f"Performance profiles of {', '.join(row.agent for row in rows)}")
+        return _svg(figure, prefix, f"Performance profiles of {', '.join(row.agent for row in rows)}")
 
 
 def overall_curves_svg(
@@ -124,9 +121,7 @@ def overall_curves_svg(
         plain_axes(axes, "share of the agent steps", "IQM of normalised scores")
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         label_ends(axes, [_end(1.0, curve.iqm[-1], label, styles) for label, curve in curves.items()])
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return inline(file.getvalue(), prefix, f"IQM of {', '.join(curves)} over environments, during training")
+        return _svg(figure, prefix, f"IQM of {', '.join(curves)} over environments, during training")
 
 
 def ends_of(intervals: Sequence[Interval]) -> tuple[Floats, Floats]:
@@ -159,9 +154,14 @@ def scores_svg(
         axes.grid(axis="x", color=RULE, linewidth=0.7)
         axes.set_ylim(len(scores) - 0.4, -0.6)
         axes.set_yticks(range(len(scores)), [_short(label) for label in scores])
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return inline(file.getvalue(), prefix, f"Scores of {', '.join(scores)} on {where}, a dot for each seed")
+        return _svg(figure, prefix, f"Scores of {', '.join(scores)} on {where}, a dot for each seed")
+
+
+def _svg(figure: Figure, prefix: str, label: str) -> str:
+    """As an element of a page, without the time at which it was drawn."""
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return inline(file.getvalue(), prefix, label)
 
 
 def plain_style() -> AbstractContextManager[None]:

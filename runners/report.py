@@ -50,8 +50,7 @@ def write_report(
     """Writes the page to `out`, or to `report.html` in it where `out` is not an `.html` file; returns its path.
 
     Beside it, in a folder of the page's name and `-data`, the same as `summary.md`, `results.json`, `curves.svg` and as
-    CSV: `scores`, `pairs`, `overall`, `overall_curves`, `reached`, `runs`,
-    `settings`, `curves`.
+    CSV: `scores`, `pairs`, `overall`, `overall_curves`, `reached`, `runs`, `settings`, `curves`.
 
     `comparison` is what `compare` says of these runs, where it is known already; `references` are laid over them (see
     `find_references`). `marks` are returns by environment, when they are first reached is told; where an environment is

@@ -163,7 +163,13 @@ def _report(asked: Asked, all_jobs: list[Job], failed: dict[Path, str]) -> Suite
     report = None
     if found:
         report = write_report(
-            *(found.runs, folder, title), mix_protocols=mixed, comparison=comparison, marks=marks, scales=own
+            found.runs,
+            folder,
+            title,
+            mix_protocols=mixed,
+            comparison=comparison,
+            marks=marks,
+            scales=own,
         )
     passed = _passed(suite, all_jobs, {run.folder: run for run in found.runs} if found else {})
     if found:
